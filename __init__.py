@@ -1,0 +1,1 @@
+"""Greenroom: supervised trio actors for Django and ASGI."""
