@@ -1,0 +1,1 @@
+"""What serves scopes: listeners, HTTP, WebSocket, lifespan, one actor per ASGI scope."""
