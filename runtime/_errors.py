@@ -1,0 +1,58 @@
+"""What can go wrong between a client, the server and an application, by whose fault it is.
+
+The words are those of sans-IO libraries: local is our side, which for a server means
+the application, and remote is the client.
+"""
+
+from collections.abc import Sequence
+
+
+class LocalProtocolError(Exception):
+    """Raised by `send` when the application breaks a rule of ASGI or of the protocol below it.
+
+    The text names the rule. Nothing was written and no state has changed: the message
+    counts as never sent, and the application may go on with a correct one.
+    """
+
+
+class UnexpectedMessage(LocalProtocolError):
+    """Raised by `send` when the application sends a message that its scope has no room for now.
+
+    Args:
+        state: what the scope is doing, in words: "waiting for http.response.start".
+        message_type: the `type` of the refused message.
+    """
+
+    def __init__(self, state: str, message_type: str) -> None:
+        super().__init__(state, message_type)
+        self.state = state
+        self.message_type = message_type
+
+    def __str__(self) -> str:
+        return f"ASGI allows no message {self.message_type!r} while the scope is {self.state}"
+
+
+class RemoteProtocolError(Exception):
+    """Raised by a parser when the client breaks the protocol; the connection must end.
+
+    Args:
+        status: the HTTP status to answer with, where an answer is still possible.
+        reason: one line for the client and the log. It never repeats the client's bytes.
+        events: what was parsed before the fault, for the caller to deliver first.
+    """
+
+    def __init__(self, status: int, reason: str, events: Sequence[object] = ()) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.events = events
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reason}"
+
+
+class ClientDisconnected(OSError):
+    """Raised by `send` when the client has gone, as ASGI 2.4 asks of a server."""
+
+    def __str__(self) -> str:
+        return "the client has disconnected"
