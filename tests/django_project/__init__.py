@@ -1,0 +1,1 @@
+"""A minimal Django project that the tests run in: SQLite in a temporary file, sessions, auth."""
