@@ -1,0 +1,21 @@
+"""Greenroom as a Django application: its management commands and its checks."""
+
+from typing import final
+
+from django.apps import AppConfig
+from django.core import checks
+
+from ._checks import check_order_of_applications
+
+
+@final
+class GreenroomConfig(AppConfig):
+    """What `"greenroom.bridges.django"` in `INSTALLED_APPS` stands for."""
+
+    name = "greenroom.bridges.django"
+    label = "greenroom"
+    verbose_name = "Greenroom"
+
+    def ready(self) -> None:
+        """Register this application's checks."""
+        checks.register(check_order_of_applications, checks.Tags.staticfiles)

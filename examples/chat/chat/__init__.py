@@ -1,0 +1,1 @@
+"""The chat application: rooms, their messages, and the consumer that carries them."""

@@ -1,0 +1,1 @@
+"""The project: settings, urls, and what a server serves."""
