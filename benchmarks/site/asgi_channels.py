@@ -1,0 +1,18 @@
+"""The site as Channels serves it."""
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from consumers import AsyncEcho, SyncEcho  # noqa: E402 - Django must be set up first
+from django.urls import path  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        "websocket": URLRouter(
+            [path("async/", AsyncEcho.as_asgi()), path("sync/", SyncEcho.as_asgi())]
+        ),
+    }
+)
