@@ -1,0 +1,31 @@
+"""Code written for asyncio, hosted in a trio program.
+
+>>> async def main():
+...     async with open_hosted_loop() as loop:
+...         return await loop.run_asyncio(asyncio.sleep, 0, "slept")
+>>> import asyncio, trio
+>>> trio.run(main)
+'slept'
+"""
+
+from ._app import call_app as call_app
+from ._app import hosted as hosted
+from ._errors import NoHostedLoop as NoHostedLoop
+from ._errors import TaskCancelled as TaskCancelled
+from ._loop import HostedLoop as HostedLoop
+from ._loop import current_hosted_loop as current_hosted_loop
+from ._loop import open_hosted_loop as open_hosted_loop
+from ._scope import HostedScope as HostedScope
+from ._waiting import wait_mailbox as wait_mailbox
+
+__all__ = [
+    "HostedLoop",
+    "HostedScope",
+    "NoHostedLoop",
+    "TaskCancelled",
+    "call_app",
+    "current_hosted_loop",
+    "hosted",
+    "open_hosted_loop",
+    "wait_mailbox",
+]

@@ -1,0 +1,111 @@
+"""Awaiting an ASGI application in the flavour it speaks, from the flavour that runs.
+
+| running      | it speaks trio | it speaks asyncio | it speaks both |
+| ------------ | -------------- | ----------------- | -------------- |
+| trio         | await          | hosted loop, task | await          |
+| hosted loop  | trio task      | await             | await          |
+| another loop | NoHostedLoop   | await             | await          |
+"""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import trio
+
+from ...runtime._types import App, Receive, Scope, Send
+from ...runtime.flavours import flavour_of, speaks
+from ...runtime.scopes import ScopeActor
+from ._errors import NoHostedLoop
+from ._loop import HostedLoop, current_hosted_loop, wait_future
+from ._scope import HostedScope
+from ._tasks import run_owner
+
+
+async def call_app(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Await `app(scope, receive, send)`, whatever it speaks and whatever runs here.
+
+    An asyncio application under trio runs in a copy of the caller's context, as one
+    task that owns every task it creates: those are cancelled and awaited at its end.
+
+    Raises:
+        NoHostedLoop: the application speaks the other flavour, and nothing leads there.
+        TaskCancelled: the application cancelled its own asyncio task.
+    """
+    flavour = flavour_of(app)
+    if trio.lowlevel.in_trio_task():
+        if flavour == "asyncio":
+            await _call_in_asyncio(app, scope, receive, send)
+            return
+    elif flavour == "trio":
+        await _call_in_trio(app, scope, receive, send)
+        return
+    await app(scope, receive, send)
+
+
+async def _call_in_asyncio(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    await trio.lowlevel.checkpoint_if_cancelled()
+    loop = current_hosted_loop()
+    if loop is None:
+        raise NoHostedLoop(
+            f"{app!r} is written for asyncio, and this trio program hosts no asyncio loop"
+        )
+    hosted: HostedScope | None = None
+    source = scope_actor_of(receive)
+    if source is not None:
+        hosted = HostedScope(source, loop)
+        receive = hosted.receive
+    else:
+        receive = partial(loop.run_trio, receive)
+    source = scope_actor_of(send)
+    if source is not None:
+        if hosted is None or hosted.source is not source:
+            hosted = HostedScope(source, loop)
+        send = hosted.send
+    else:
+        send = partial(loop.run_trio, send)
+    await wait_future(loop.create_task(run_owner(app, scope, receive, send)))
+
+
+async def _call_in_trio(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, HostedLoop):
+        raise NoHostedLoop(f"{app!r} speaks only trio, and no trio program hosts this asyncio loop")
+    await loop.run_trio(app, scope, _receive_in_trio(loop, receive), _send_in_trio(loop, send))
+
+
+def scope_actor_of(method: Any) -> ScopeActor | None:
+    """Give the actor if `method` is its own `receive` or `send`, None if it is wrapped."""
+    owner = getattr(method, "__self__", None)
+    if isinstance(owner, ScopeActor) and method in (owner.receive, owner.send):
+        return owner
+    return None
+
+
+def _receive_in_trio(loop: HostedLoop, receive: Receive) -> Receive:
+    owner = getattr(receive, "__self__", None)
+    if isinstance(owner, HostedScope) and receive == owner.receive:
+        return owner.source.receive
+    return partial(loop.run_asyncio, receive)
+
+
+def _send_in_trio(loop: HostedLoop, send: Send) -> Send:
+    owner = getattr(send, "__self__", None)
+    if isinstance(owner, HostedScope) and send == owner.send:
+        return owner.source.send
+    return partial(loop.run_asyncio, send)
+
+
+def hosted(app: App) -> App:
+    """Make of any application one that the runtime may await in trio.
+
+    One that speaks trio or both is given back as it is.
+    """
+    if flavour_of(app) != "asyncio":
+        return app
+
+    @speaks("trio")
+    async def hosted_app(scope: Scope, receive: Receive, send: Send) -> None:
+        await _call_in_asyncio(app, scope, receive, send)
+
+    return hosted_app

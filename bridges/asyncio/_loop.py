@@ -1,0 +1,380 @@
+"""A stock asyncio loop inside a trio program, in the same thread.
+
+trio waits: for the loop's next timer, and for the loop's selector (an epoll descriptor
+is itself pollable). Whenever the loop has something to do it is turned a few times,
+between trio's I/O and trio's tasks. So asyncio code runs unchanged, calls across cost
+no thread, and neither side can starve the other.
+
+The loop is turned from a `trio.abc.Instrument`, which trio calls while no trio task is
+current. Therefore `trio.lowlevel.in_trio_task()` is False in asyncio code, and a trio
+function awaited there fails with trio's own clear error.
+
+                 trio's tick:  I/O ──> after_io_wait ──> tasks ──> I/O ...
+                                            │
+    HostedLoop.run_forever(), at most TURNS turns ── future.set_result(), reschedule(task)
+"""
+
+import asyncio
+import contextvars
+import math
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, final
+
+import outcome
+import sniffio
+import trio
+
+from ._context import adopt_context
+from ._errors import TaskCancelled
+from ._selector import BurstSelector
+from ._tasks import AnyTask, end_tasks, register_task
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+_hosted: Final[trio.lowlevel.RunVar["HostedLoop | None"]] = trio.lowlevel.RunVar(
+    "greenroom_hosted_loop", None
+)
+
+
+def current_hosted_loop() -> "HostedLoop | None":
+    """Give the loop that is hosted in this thread's trio program, None if there is none."""
+    return _hosted.get() if trio.lowlevel.in_trio_run() else None
+
+
+@final
+class HostedLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop that a trio program turns; made by `open_hosted_loop`.
+
+    Its clock is trio's, so `asyncio.sleep` obeys a mock clock, and other threads see it
+    as running for as long as it is open.
+    """
+
+    def __init__(self) -> None:
+        self._burst = BurstSelector()
+        self._now = trio.lowlevel.current_clock().current_time
+        self._token = trio.lowlevel.current_trio_token()
+        self._home = threading.get_ident()
+        self._dirty = False  # callbacks may be ready
+        self._next_timer = math.inf
+        self._asleep = False  # trio may sleep, until somebody calls `_wake`
+        self._parked: trio.lowlevel.Task | None = None
+        self._nap = trio.CancelScope()
+        self._escaped: BaseException | None = None
+        self._on_escape: Callable[[], object] = lambda: None
+        super().__init__(self._burst)
+        self._burst.on_idle = self._turned_idle
+        self._burst.on_tired = self.stop
+
+    # -- what asyncio code and other threads see
+
+    def time(self) -> float:
+        """Give trio's time, in seconds."""
+        return self._now()
+
+    def is_running(self) -> bool:
+        """Tell whether asyncio code runs now; to another thread: whether it can."""
+        if threading.get_ident() != self._home:
+            return not self.is_closed()
+        return super().is_running()
+
+    def call_soon(
+        self,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """As asyncio's; called from trio code it wakes the loop."""
+        handle = super().call_soon(callback, *args, context=context)
+        self._dirty = True
+        if self._asleep:
+            self._wake()
+        return handle
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As asyncio's; called from trio code it makes trio wake up in time."""
+        timer = super().call_at(when, callback, *args, context=context)
+        if when < self._next_timer:
+            self._next_timer = when
+            if self._asleep:
+                self._nap.deadline = when
+        return timer
+
+    def create_task(
+        self, coro: Any, *, context: contextvars.Context | None = None, **kwargs: Any
+    ) -> AnyTask:
+        """As asyncio's; the task belongs to the scope in whose code it is created."""
+        task: AnyTask = super().create_task(coro, context=context, **kwargs)
+        register_task(task, context)
+        return task
+
+    def _write_to_self(self) -> None:
+        # asyncio's hook to interrupt the selector from another thread. trio's own way
+        # costs less than a byte through asyncio's socket pair, which stays in place.
+        try:
+            self._token.run_sync_soon(self._wake_up, idempotent=True)
+        except trio.RunFinishedError:
+            super()._write_to_self()  # type: ignore[misc]
+
+    def _wake_up(self) -> None:
+        self._dirty = True
+        if self._asleep:
+            self._wake()
+
+    # -- crossings
+
+    async def run_asyncio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """From trio: await `fn(*args)` as an asyncio task on this loop.
+
+        It runs in a copy of the caller's context; what it set there is the caller's
+        when it has returned normally. Cancelling the caller cancels the task and waits
+        for it; a task that returns all the same hands over its result, and the caller
+        is cancelled at its next checkpoint.
+
+        Raises:
+            TaskCancelled: the task was cancelled, and not by the caller.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        context = contextvars.copy_context()
+        result: T = await wait_future(self.create_task(_await(fn, args), context=context))
+        adopt_context(context)
+        return result
+
+    async def run_trio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """From asyncio code on this loop: await `fn(*args)` in a trio task.
+
+        It runs in a copy of the caller's context; what it set there is the caller's
+        when it has returned normally. Cancelling the caller cancels the trio task and
+        waits for it. Then the cancellation is raised even if `fn` returned a value,
+        for asyncio tells a task only once; an error of `fn` goes before it.
+        """
+        context = contextvars.copy_context()
+        scope = trio.CancelScope()
+        ended: outcome.Value[T] | outcome.Error | None = None
+        over = False
+        waiter = self.create_future()
+
+        async def run() -> None:
+            nonlocal ended, over
+            try:
+                with scope:
+                    ended = outcome.Value(await fn(*args))
+            except trio.Cancelled:  # the whole trio program is ending
+                raise
+            except BaseException as error:  # noqa: BLE001 -- raised in the asyncio code
+                ended = outcome.Error(error)
+            finally:
+                over = True
+                if not waiter.done():
+                    waiter.set_result(None)
+
+        trio.lowlevel.spawn_system_task(run, name=fn, context=context)
+        cancellation: asyncio.CancelledError | None = None
+        while not over:
+            try:
+                await waiter
+            except asyncio.CancelledError as error:
+                cancellation = error
+                scope.cancel()
+                waiter = self.create_future()
+        if not isinstance(ended, outcome.Error):
+            if cancellation is not None:
+                raise cancellation
+            if ended is None:
+                raise asyncio.CancelledError
+            adopt_context(context)
+        return ended.unwrap()
+
+    # -- turning, called by trio only
+
+    def step(self) -> None:
+        """Turn the loop for one burst, if it has something to do."""
+        if not self._dirty and self._next_timer > self._now():
+            return
+        self._asleep = False
+        self._burst.begin_burst()
+        library, sniffio.thread_local.name = sniffio.thread_local.name, "asyncio"
+        try:
+            self.run_forever()
+        except BaseException as error:  # noqa: BLE001 -- KeyboardInterrupt, SystemExit of a callback
+            self._dirty = True
+            self._escaped = error
+            self._on_escape()
+        finally:
+            sniffio.thread_local.name = library
+        if self._parked is not None:
+            if self._dirty:
+                self._wake()
+            else:
+                self._sleep_until_timer()
+
+    def _turned_idle(self, idle_for: float) -> None:
+        self._dirty = False
+        self._next_timer = self._now() + idle_for
+        self.stop()
+
+    def _sleep_until_timer(self) -> None:
+        self._asleep = True
+        if self._nap.deadline != self._next_timer:
+            self._nap.deadline = self._next_timer
+
+    def _wake(self) -> None:
+        task, self._parked, self._asleep = self._parked, None, False
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def _keep_trio_awake(self) -> None:
+        # trio sleeps only when no task is runnable and no deadline is near. So this
+        # task stays runnable while callbacks are ready, and sleeps until the next timer.
+        while True:
+            with trio.CancelScope() as self._nap:
+                while True:
+                    if self._dirty:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        await self._park()
+
+    async def _park(self) -> None:
+        def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._parked, self._asleep = None, False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._parked = trio.lowlevel.current_task()
+        self._sleep_until_timer()
+        await trio.lowlevel.wait_task_rescheduled(leave)
+
+    async def _watch_descriptors(self) -> None:
+        descriptor = self._burst.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            self._dirty = True
+            await trio.lowlevel.checkpoint()  # trio does not sleep, and the loop turns
+
+    async def _attend(self, stop: trio.CancelScope, stopped: trio.Event) -> None:
+        try:
+            with stop:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch_descriptors)
+                    await self._keep_trio_awake()
+        finally:
+            self._asleep = False
+            stopped.set()
+
+    async def _shut_down(self) -> None:
+        """End as `asyncio.run` does."""
+        left = asyncio.all_tasks(self) - {asyncio.current_task()}
+        await end_tasks(left)
+        for task in left:
+            if not task.cancelled() and task.exception() is not None:
+                self.call_exception_handler(
+                    {
+                        "message": "a task failed while its loop was shut down",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )
+        await self.shutdown_asyncgens()
+        await self.shutdown_default_executor()
+
+
+@final
+class _Turner(trio.abc.Instrument):
+    """Turns a hosted loop once in each of trio's ticks."""
+
+    def __init__(self, loop: HostedLoop) -> None:
+        self._step = loop.step
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 -- trio's signature
+        self._step()
+
+
+async def _await(fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
+    # `fn` may be a plain function that returns an awaitable; its body, too, runs under asyncio.
+    return await fn(*args)
+
+
+async def wait_future(future: "asyncio.Future[T]") -> T:
+    """In trio: wait for `future` of the hosted loop; being cancelled cancels it.
+
+    Raises:
+        TaskCancelled: the future was cancelled, and not by the caller.
+    """
+    raise_cancel = None if future.done() else await _until_done(future)
+    try:
+        if raise_cancel is not None and future.cancelled():
+            raise_cancel()
+        return future.result()
+    except asyncio.CancelledError as error:
+        raise TaskCancelled from error
+    finally:
+        del future  # an error's traceback holds this frame: no reference cycle
+
+
+async def _until_done(future: "asyncio.Future[Any]") -> Callable[[], NoReturn] | None:
+    task = trio.lowlevel.current_task()
+    raise_cancel: Callable[[], NoReturn] | None = None
+
+    def wake(_future: object) -> None:
+        trio.lowlevel.reschedule(task)
+
+    def ask(raise_it: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        nonlocal raise_cancel
+        raise_cancel = raise_it
+        future.cancel()
+        return trio.lowlevel.Abort.FAILED
+
+    future.add_done_callback(wake)
+    await trio.lowlevel.wait_task_rescheduled(ask)
+    return raise_cancel
+
+
+@asynccontextmanager
+async def open_hosted_loop() -> AsyncIterator[HostedLoop]:
+    """Host an asyncio loop in this trio program, for as long as the block runs.
+
+    There is one for a whole `trio.run`: opened again inside, the same one is given. At
+    the end of the block tasks that are left are cancelled and awaited, asynchronous
+    generators and the default executor are shut down. `KeyboardInterrupt` and
+    `SystemExit` raised in a callback cancel the block and are raised from it.
+
+    Raises:
+        RuntimeError: trio itself runs inside an asyncio loop (guest mode); use that loop.
+        OSError: the platform's selector cannot be waited for (Windows).
+    """
+    hosted = current_hosted_loop()
+    if hosted is not None:
+        yield hosted
+        return
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("trio runs as a guest of an asyncio loop here; use that loop")
+    loop = HostedLoop()
+    loop._burst.fileno()
+    turner = _Turner(loop)
+    stop, stopped = trio.CancelScope(), trio.Event()
+    trio.lowlevel.add_instrument(turner)
+    trio.lowlevel.spawn_system_task(loop._attend, stop, stopped, name="hosted asyncio loop")
+    token = _hosted.set(loop)
+    try:
+        with trio.CancelScope() as block:
+            loop._on_escape = block.cancel
+            yield loop
+    finally:
+        try:
+            with trio.CancelScope(shield=True):
+                await loop.run_asyncio(loop._shut_down)
+                stop.cancel()
+                await stopped.wait()
+        finally:
+            _hosted.reset(token)
+            trio.lowlevel.remove_instrument(turner)
+            loop.close()
+        if loop._escaped is not None:
+            raise loop._escaped

@@ -1,0 +1,65 @@
+"""Who owns an asyncio task: the scope in whose code it was created.
+
+On a loop shared by all scopes, a task from `asyncio.create_task()` would outlive the
+scope that started it. Here a scope ends only when its tasks have ended. What shall live
+longer is started in the lifespan scope, or with an empty context:
+`asyncio.create_task(coro, context=contextvars.Context())`.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
+AnyTask: TypeAlias = asyncio.Task[Any]
+
+_owned: contextvars.ContextVar[set[AnyTask] | None] = contextvars.ContextVar(
+    "greenroom_owned_tasks", default=None
+)
+
+
+def register_task(task: AnyTask, context: contextvars.Context | None) -> None:
+    """Note the new `task` with the scope in whose code it was created, if it is a scope's.
+
+    `context` is what was given to `create_task`, None for the current one.
+    """
+    owned = _owned.get() if context is None else context.get(_owned)
+    if owned is not None and not task.done():  # an eager task may be done already
+        owned.add(task)
+        task.add_done_callback(owned.discard)
+
+
+async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Await `fn(*args)` as the owner of every task that is created within.
+
+    At its end, however it came, tasks that are left are cancelled and awaited. Their
+    own errors go to the loop's exception handler, as with any forgotten task.
+    """
+    owned: set[AnyTask] = set()
+    token = _owned.set(owned)
+    try:
+        return await fn(*args)
+    finally:
+        _owned.reset(token)
+        if owned:
+            await end_tasks(owned)
+
+
+async def end_tasks(tasks: set[AnyTask]) -> None:
+    """Cancel each of `tasks` once and wait for all; `tasks` may grow meanwhile.
+
+    Being cancelled does not cut the wait short; the cancellation is raised at its end.
+    """
+    cancellation: asyncio.CancelledError | None = None
+    asked: set[AnyTask] = set()
+    while pending := {task for task in tasks if not task.done()}:
+        for task in pending - asked:
+            task.cancel()
+        asked |= pending
+        try:
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        raise cancellation
