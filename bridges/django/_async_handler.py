@@ -1,0 +1,64 @@
+"""Django's asynchronous chain, and content that is produced asynchronously: both for asyncio.
+
+Django's own ASGI handler does this well but for one habit, mended here: it collects a
+synchronous stream in memory, whole, before it sends the first byte.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias, final
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpResponseBase, StreamingHttpResponse
+
+from ...runtime._types import Receive, Scope
+
+END: Final = object()
+
+# Django's own name for what `runtime` calls Send; it promises to change no message.
+DjangoSend: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+@final
+class AsyncHandler(ASGIHandler):
+    """An ASGI application, for asyncio, that runs Django's asynchronous chain."""
+
+    async def send_response(self, response: HttpResponseBase, send: DjangoSend) -> None:
+        """Send a response; a synchronous stream one part at a time, as the client reads."""
+        if isinstance(response, StreamingHttpResponse) and not response.is_async:
+            response.streaming_content = _one_by_one(iter(response))
+        await super().send_response(response, send)
+
+
+async def _one_by_one(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    take: Any = sync_to_async(next)
+    while (part := await take(parts, END)) is not END:
+        yield part
+
+
+@final
+class AsyncContent:
+    """An ASGI application, for asyncio, that sends one response whose content is asynchronous.
+
+    Its content ends early, by cancellation, when the client leaves.
+    """
+
+    def __init__(self, response: StreamingHttpResponse, handler: ASGIHandler) -> None:
+        self._response = response
+        self._handler = handler
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: DjangoSend) -> None:
+        """Send the response, or as much of it as the client waits for."""
+        sending = asyncio.ensure_future(self._handler.send_response(self._response, send))
+        leaving = asyncio.ensure_future(self._handler.listen_for_disconnect(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            ends = await asyncio.gather(sending, leaving, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, RequestAborted):
+                raise end

@@ -1,0 +1,43 @@
+"""Static files in development, found as `django.contrib.staticfiles` finds them.
+
+For production let a web server or a storage do it, as Django's documentation says.
+"""
+
+from typing import final
+from urllib.parse import urlparse
+
+from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
+
+from ...runtime._types import App, Receive, Scope, Send
+from ..asyncio import call_app
+from ._sync_handler import SyncChain, SyncHandler
+
+
+@final
+class StaticFiles:
+    """An ASGI application that serves what is below `STATIC_URL`, and leaves the rest to another.
+
+    May be awaited under trio and under asyncio; `application` may be of either.
+    """
+
+    greenroom_flavour = "both"
+
+    def __init__(self, application: App) -> None:
+        self.application = application
+        self._files = _FilesChain()
+        self._handler = SyncHandler(self._files)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for a static file, or pass the scope on."""
+        if scope["type"] == "http" and self._files._should_handle(scope["path"]):
+            await self._handler(scope, receive, send)
+        else:
+            await call_app(self.application, scope, receive, send)
+
+
+@final
+class _FilesChain(StaticFilesHandlerMixin, SyncChain):  # type: ignore[misc]
+    """Answers every request with a static file, or with 404, without any middleware."""
+
+    def __init__(self) -> None:
+        self.base_url = urlparse(self.get_base_url())
