@@ -9,6 +9,7 @@ Source: RFC 9110 (semantics), RFC 9112 (HTTP/1.1), RFC 3986 (URIs).
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -29,21 +30,18 @@ REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Z]++) ([!\"$-~]++) HT
 # spaces and tabs. `^` with MULTILINE holds after every LF.
 FIELD: Final = re.compile(rb"^(" + TOKEN + rb"):[ \t]*+([\t -~\x80-\xff]*+)\r\n", re.MULTILINE)
 
-# RFC 9110 section 7.2: uri-host [":" port]. RFC 3986 section 3.2.2 would allow a comma in a
-# name; here it is what a proxy makes of two Host lines. An empty host names no `http`
-# resource (RFC 9110 section 4.2.1), and userinfo ("@") has no place in Host.
+# RFC 9110 section 7.2: uri-host [":" port]. RFC 3986 section 3.2.2 would allow two things
+# more: "%41", which no DNS name has, and a comma, which here is what became of two Host
+# lines. An empty host names no `http` resource (RFC 9110 section 4.2.1), and userinfo ("@")
+# has no place in Host.
 HOST: Final = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})++)(?::[0-9]{0,5})?"
+    rb"(?:[A-Za-z0-9\-._~!$&'()*+;=]++|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
 )
 ABSOLUTE_FORM: Final = re.compile(rb"(?:http|https)://([^/?]*+)(/[^?]*+)?(\?.*+)?", re.IGNORECASE)
 
 # RFC 9110 section 8.6: one or more digits, so neither signs nor "_" nor the list "5, 5",
 # which is also what two lines are taken for. Nineteen digits are more than any body has.
 CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
-
-INTERPRETED: Final = frozenset(
-    (b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade")
-)
 
 
 def bad_request(reason: str) -> RemoteProtocolError:
@@ -142,16 +140,10 @@ def make_head(method: str, target: bytes, minor: bytes, fields: Headers) -> tupl
         RemoteProtocolError: the target, Host, or what frames the body is invalid or
             ambiguous.
     """
-    headers: Headers = []
-    found: dict[bytes, bytes] = {}
-    for name, value in fields:
-        name = name.lower()
-        value = value.rstrip(b" \t")
-        headers.append((name, value))
-        if name in INTERPRETED:
-            # RFC 9110 section 5.3: several lines are one list. For Host and
-            # Content-Length, which are no lists, this makes an invalid value.
-            found[name] = found[name] + b", " + value if name in found else value
+    headers = [(name.lower(), value.rstrip(b" \t")) for name, value in fields]
+    found = dict(headers)
+    if len(found) != len(headers):
+        found = combined(headers)
     newer = minor == b"1"
 
     host = found.get(b"host")
@@ -167,12 +159,12 @@ def make_head(method: str, target: bytes, minor: bytes, fields: Headers) -> tupl
         headers.insert(0, (b"host", authority))
 
     length = body_length(found.get(b"content-length"), found.get(b"transfer-encoding"), newer)
-    connection = members(found.get(b"connection"))
+    connection = members(found.get(b"connection", b""))
     upgrades = (
         newer  # RFC 9110 section 7.8: from HTTP/1.0, Upgrade MUST be ignored
         and method == "GET"  # RFC 6455 section 4.1
         and b"upgrade" in connection
-        and b"websocket" in members(found.get(b"upgrade"))
+        and b"websocket" in members(found.get(b"upgrade", b""))
     )
     if upgrades and length:
         # RFC 9110 section 7.8: the new protocol begins after the body; a proxy might look
@@ -203,15 +195,26 @@ def make_head(method: str, target: bytes, minor: bytes, fields: Headers) -> tupl
     return head, length
 
 
-def members(value: bytes | None) -> set[bytes]:
+def combined(headers: Headers) -> dict[bytes, bytes]:
+    """Join the values of fields with one name.
+
+    RFC 9110 section 5.3: several lines are one list. For Host and Content-Length, which
+    are no lists, the result is no valid value.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = found[name] + b", " + value if name in found else value
+    return found
+
+
+@lru_cache(maxsize=64)  # most clients send one of a few
+def members(value: bytes) -> frozenset[bytes]:
     """Give the members of a comma-separated list, in lower case.
 
     >>> sorted(members(b"Upgrade,, keep-alive"))
     [b'keep-alive', b'upgrade']
     """
-    if value is None:
-        return set()
-    return {member.strip(b" \t") for member in value.lower().split(b",")} - {b""}
+    return frozenset(member.strip(b" \t") for member in value.lower().split(b",")) - {b""}
 
 
 def decode_path(raw_path: bytes) -> str:

@@ -90,6 +90,7 @@ class RequestParser:
         "_left",
         "_limits",
         "_line",
+        "_line_room",
         "_overhead",
         "_pieces",
         "_reuse",
@@ -100,6 +101,7 @@ class RequestParser:
 
     def __init__(self, limits: RequestLimits = RequestLimits()) -> None:
         self._limits = limits
+        self._line_room = min(limits.max_request_line, limits.max_head_size)
         self._buffer = b""  # arrived, but not understood yet: always less than a line
         self._step: _Step = RequestParser._read_request_line  # what comes next
         self._failure: RemoteProtocolError | None = None
@@ -145,38 +147,46 @@ class RequestParser:
                 position = after
         except RemoteProtocolError as failure:
             self._failure = failure
-            self._flush_body()
+            if self._pieces:
+                self._flush_body()
             raise RemoteProtocolError(failure.status, failure.reason, events) from None
         self._buffer = data[position:]
-        self._flush_body()
+        if self._pieces:
+            self._flush_body()
         return events
 
     # The steps. Each takes what it can of `data` from `position` on, and returns where it
     # stopped; nothing taken means that more bytes are needed. RFC 9112 section 2.1.
 
     def _read_request_line(self, data: bytes, position: int) -> int:
+        line = REQUEST_LINE.match(data, position)
+        if line is None:
+            return self._read_no_request_line(data, position)
+        stop = line.end()
+        size = stop - position
+        if size > self._line_room:
+            raise _line_too_long()
+        method, target, minor = line.groups()
+        self._line = (method.decode("ascii"), target, minor)
+        self._room = self._limits.max_head_size - size
+        self._fields = []
+        self._step = RequestParser._read_head
+        return stop
+
+    def _read_no_request_line(self, data: bytes, position: int) -> int:
+        """Find out why there is no request line: bytes are missing, or wrong."""
         if data[position] == 0x16:
             raise bad_request("this looks like TLS, and the port speaks plain HTTP")
         if data.startswith(b"\r\n", position) and not self._skipped_line:
             # RFC 9112 section 2.2: ignore at least one empty line before a request.
             self._skipped_line = True
             return position + 2
-        room = min(self._limits.max_request_line, self._limits.max_head_size)
-        line_feed = data.find(b"\n", position, position + room)
-        if line_feed < 0:
-            if len(data) - position >= room:
-                raise RemoteProtocolError(414, "the request line is too long")
-            return position
-        stop = line_feed + 1
-        line = REQUEST_LINE.fullmatch(data, position, stop)
-        if line is None:
-            raise refused_request_line(data[position:stop])
-        method, target, minor = line.groups()
-        self._line = (method.decode("ascii"), target, minor)
-        self._room = self._limits.max_head_size - (stop - position)
-        self._fields = []
-        self._step = RequestParser._read_head
-        return stop
+        line_feed = data.find(b"\n", position, position + self._line_room)
+        if line_feed >= 0:
+            raise refused_request_line(data[position : line_feed + 1])
+        if len(data) - position >= self._line_room:
+            raise _line_too_long()
+        return position
 
     def _read_head(self, data: bytes, position: int) -> int:
         position, complete = self._read_fields(data, position)
@@ -290,15 +300,19 @@ class RequestParser:
         return position + len(piece)
 
     def _flush_body(self) -> None:
-        if self._pieces:
-            self._events.append(BodyChunk(b"".join(self._pieces)))
-            self._pieces = []
+        self._events.append(BodyChunk(b"".join(self._pieces)))
+        self._pieces = []
 
     def _end_request(self) -> None:
-        self._flush_body()
+        if self._pieces:
+            self._flush_body()
         self._events.append(END_OF_REQUEST)
         self._skipped_line = False
         self._step = RequestParser._read_request_line if self._reuse else RequestParser._ignore
 
 
 _Step: TypeAlias = Callable[[RequestParser, bytes, int], int]
+
+
+def _line_too_long() -> RemoteProtocolError:
+    return RemoteProtocolError(414, "the request line is too long")  # RFC 9110 section 15.5.15
