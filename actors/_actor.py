@@ -1,0 +1,58 @@
+"""What users write: an actor's behaviour. One instance is one incarnation."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from ._reasons import ExitReason
+
+if TYPE_CHECKING:
+    from ._context import Context
+
+M = TypeVar("M")
+
+
+class Actor(Generic[M]):
+    """The behaviour of an actor; made to be subclassed.
+
+    Override `receive` for an actor that handles one message after the other, or `run` for
+    one whose life is a single coroutine. A restart makes a new instance, so nothing of the
+    old state has to be cleared.
+    """
+
+    default_shutdown: ClassVar[float] = 5
+    """Seconds to stop in, where the child spec does not say."""
+
+    announces_start: ClassVar[bool] = False
+    """Whether `run` says itself when the actor is ready, as a supervisor does."""
+
+    async def started(self, ctx: "Context", cause: ExitReason | None) -> None:
+        """Get ready, before the first message.
+
+        Args:
+            ctx: what this incarnation can do to the world around it.
+            cause: why the incarnation before this one ended; `None` for the first.
+        """
+
+    async def receive(self, message: M) -> Any:
+        """Handle one message. Handlers of one actor never run at the same time."""
+        raise NotImplementedError(
+            f"{type(self).__qualname__} was sent a message, but overrides neither receive nor run"
+        )
+
+    async def run(self, ctx: "Context") -> None:
+        """Live one incarnation: by default, handle messages until asked to stop."""
+        await ctx.handle_messages()
+
+    def stopping(self, ctx: "Context", reason: ExitReason) -> bool:  # noqa: ARG002 - for overriders
+        """Answer a request to stop; asked only of actors that override `run`.
+
+        Returns:
+            True if the actor will end by itself in the time that its spec gives, False to
+            be cancelled now.
+        """
+        return False
+
+    async def stopped(self, reason: ExitReason) -> None:
+        """Clean up; called once if `started` returned, however the incarnation ended.
+
+        Shielded from cancellation for the spec's `cleanup_timeout` seconds.
+        """

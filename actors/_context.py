@@ -1,0 +1,50 @@
+"""What one incarnation can do to the world around it."""
+
+from typing import TYPE_CHECKING, Any, final
+
+from ._mailbox import Mailbox
+from ._ref import ActorRef
+
+if TYPE_CHECKING:
+    from ._cell import Cell
+
+
+@final
+class Context:
+    """Given to an actor for the length of one incarnation."""
+
+    __slots__ = ("_cell", "incarnation")
+
+    def __init__(self, cell: "Cell") -> None:
+        self._cell = cell
+        self.incarnation = cell.incarnation
+        """How often the actor was started before."""
+
+    @property
+    def self(self) -> ActorRef[Any]:
+        """The actor's own reference."""
+        return self._cell.ref
+
+    @property
+    def parent(self) -> ActorRef[Any] | None:
+        """The supervisor's reference; `None` at the root."""
+        return self._cell.keeper.ref
+
+    @property
+    def sender(self) -> ActorRef[Any] | None:
+        """Who sent the message that is being handled, if that was said."""
+        return self._cell.sender
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The actor's mailbox, for those that override `Actor.run`: messages are in lane 1."""
+        return self._cell.mailbox
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the actor was asked to stop; a long handler may look and end early."""
+        return self._cell.stop_reason is not None
+
+    async def handle_messages(self) -> None:
+        """Hand one message after the other to `Actor.receive`, until asked to stop."""
+        await self._cell.handle_messages()

@@ -1,0 +1,130 @@
+"""What a supervisor does about a child that ended.
+
+Sans-IO: `decide` knows neither tasks nor the clock; `_supervisor.py` gathers what it needs
+and carries out what it says.
+
+Source: Erlang/OTP, stdlib `supervisor`, "Restart strategy" and "Automatic shutdown".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from ._reasons import Crash, ExitReason
+from ._restarts import RestartWindow
+from ._spec import Directive, Restart
+
+
+class Strategy(Enum):
+    """Which children are started again when one of them has to be."""
+
+    ONE_FOR_ONE = "one for one"  # that one
+    ONE_FOR_ALL = "one for all"  # all of them
+    REST_FOR_ONE = "rest for one"  # that one, and those that were started after it
+
+
+class AutoShutdown(Enum):
+    """Whether a supervisor ends when significant children have ended for good by themselves."""
+
+    NEVER = "never"
+    ANY = "any"
+    ALL = "all"
+
+
+class Verdict(Enum):
+    """What follows the end of a child."""
+
+    FORGET = "forget"  # the child is gone, nothing else changes
+    RESTART = "restart"
+    GIVE_UP = "give up"  # too many restarts: stop all children and crash
+    ESCALATE = "escalate"  # the child's decider says so: stop all children and crash
+    SHUT_DOWN = "shut down"  # stop all children and end normally
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What a decision needs to know of a child."""
+
+    restart: Restart
+    significant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a supervisor has to do, as places in its list of children.
+
+    Args:
+        verdict: the kind of it.
+        stop: siblings to stop first, one after the other in this order.
+        start: children to start then, one after the other in this order.
+    """
+
+    verdict: Verdict
+    stop: tuple[int, ...] = ()
+    start: tuple[int, ...] = ()
+
+
+def decide(
+    strategy: Strategy,
+    auto_shutdown: AutoShutdown,
+    children: Sequence[Child],
+    ended: int,
+    reason: ExitReason,
+    directive: Directive,
+    window: RestartWindow,
+    now: float,
+) -> Decision:
+    """Decide about a child that ended without having been asked to.
+
+    Args:
+        strategy: which children start again together.
+        auto_shutdown: whether the end of significant children ends the supervisor.
+        children: all children in the order of their start, the ended one among them.
+        ended: the place of that one.
+        reason: why it ended.
+        directive: what its decider says, if `reason` is a crash.
+        window: counts the restart, if there is to be one.
+        now: the time in seconds, for `window`.
+    """
+    child = children[ended]
+    if isinstance(reason, Crash) and directive is Directive.ESCALATE:
+        return Decision(Verdict.ESCALATE)
+    if not _wants_restart(child.restart, reason, directive):
+        return Decision(_verdict_without_restart(auto_shutdown, children, ended))
+    if not window.allows(now):
+        return Decision(Verdict.GIVE_UP)
+    match strategy:
+        case Strategy.ONE_FOR_ONE:
+            together = [ended]
+        case Strategy.ONE_FOR_ALL:
+            together = list(range(len(children)))
+        case Strategy.REST_FOR_ONE:
+            together = list(range(ended, len(children)))
+    return Decision(
+        Verdict.RESTART,
+        stop=tuple(at for at in reversed(together) if at != ended),
+        start=tuple(at for at in together if children[at].restart is not Restart.TEMPORARY),
+    )
+
+
+def _wants_restart(restart: Restart, reason: ExitReason, directive: Directive) -> bool:
+    if isinstance(reason, Crash) and directive is Directive.STOP:
+        return False
+    match restart:
+        case Restart.PERMANENT:
+            return True
+        case Restart.TRANSIENT:
+            return reason.abnormal
+        case Restart.TEMPORARY:
+            return False
+
+
+def _verdict_without_restart(
+    auto_shutdown: AutoShutdown, children: Sequence[Child], ended: int
+) -> Verdict:
+    if not children[ended].significant or auto_shutdown is AutoShutdown.NEVER:
+        return Verdict.FORGET
+    others = any(child.significant for at, child in enumerate(children) if at != ended)
+    if auto_shutdown is AutoShutdown.ALL and others:
+        return Verdict.FORGET
+    return Verdict.SHUT_DOWN

@@ -1,0 +1,384 @@
+"""The queue in front of one actor, in lanes: first come first served within a lane, lanes by rank.
+
+A mailbox never waits on the sender's side: `put` answers at once with a `Delivery`, and what
+it had to lose goes to `on_loss`, exactly once. The receiving side may be a trio task (`wait`,
+`get`) or anything else that can be woken by a call (`wake`), such as a future of another
+event loop in the same thread. A mailbox belongs to one thread.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, final
+
+import outcome
+import trio
+
+# Messages that one task may take before others get a turn. A turn costs about 4 us.
+BUDGET: Final = 64
+
+logger = logging.getLogger(__name__)
+
+
+class Overflow(Enum):
+    """What a full lane does with a message that is put without waiting."""
+
+    REJECT = "reject"  # refuse it and say so: the sender decides
+    DROP_NEW = "drop new"  # lose it: what came first is worth more
+    DROP_OLDEST = "drop oldest"  # lose the oldest: what came last is worth more
+    COALESCE = "coalesce"  # it takes over from the oldest with the same key, else as REJECT
+    CLOSE = "close"  # refuse it and end the actor, which is too slow to be kept
+
+
+class Delivery(Enum):
+    """What became of a message that was put."""
+
+    ACCEPTED = "accepted"
+    DROPPED_OLDEST = "accepted, the oldest was dropped"
+    COALESCED = "accepted, an older one with the same key was dropped"
+    REJECTED = "rejected, the lane is full"
+    DROPPED_NEW = "dropped, the lane is full"
+    CLOSED = "refused, the actor is closed for being too slow"
+    DEAD = "refused, the actor has ended"
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the message is in the mailbox now."""
+        return self in _ACCEPTING
+
+
+_ACCEPTED: Final = Delivery.ACCEPTED
+_ACCEPTING: Final = {Delivery.ACCEPTED, Delivery.DROPPED_OLDEST, Delivery.COALESCED}
+
+
+class Loss(Enum):
+    """Why a message will not be handled."""
+
+    REJECTED = "the lane was full"
+    DROPPED = "dropped by a full lane"
+    COALESCED = "a newer one with the same key took its place"
+    OVERLOAD = "the actor was too slow and is closed"
+    DEAD = "the actor had ended"
+    LEFT_OVER = "the actor ended before its turn came"
+    CRASHED = "the actor crashed while handling it"
+    CANCELLED = "the actor was cancelled while handling it"
+    UNHANDLED = "the actor takes no messages"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """How much one lane holds, and what it does when it is full.
+
+    Args:
+        capacity: messages that may wait in the lane, 1 or more; `None` for no limit.
+        overflow: what a full lane does with a message that is put without waiting.
+        key: what `Overflow.COALESCE` compares; needed there and only there.
+
+    Raises:
+        ValueError: `capacity` is below 1, or `key` and `overflow` do not fit.
+    """
+
+    capacity: int | None = None
+    overflow: Overflow = Overflow.REJECT
+    key: Callable[[Any], Hashable] | None = None
+
+    def __post_init__(self) -> None:
+        if self.capacity is not None and self.capacity < 1:
+            raise ValueError(f"capacity must be 1 or more, or None; it is {self.capacity!r}")
+        if (self.overflow is Overflow.COALESCE) != (self.key is not None):
+            raise ValueError(
+                f"key belongs to Overflow.COALESCE, and to it only; overflow is {self.overflow}"
+            )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LaneCounts:
+    """What has passed through one lane: `accepted == taken + evicted + waiting`.
+
+    Args:
+        accepted: messages let in.
+        taken: messages handed to the receiver.
+        evicted: messages let in and lost later, for a newer one or at the end.
+        refused: messages never let in.
+        waiting: messages in the lane now.
+    """
+
+    accepted: int
+    taken: int
+    evicted: int
+    refused: int
+    waiting: int
+
+
+class _Queue:
+    """One lane at work. Its deque comes with the first message: an empty one takes 600 bytes."""
+
+    __slots__ = ("accepted", "blocked", "evicted", "index", "items", "lane", "limit", "refused")
+
+    def __init__(self, lane: Lane, index: int) -> None:
+        self.lane = lane
+        self.index = index
+        self.limit: float = float("inf") if lane.capacity is None else lane.capacity
+        self.items: deque[Any] | None = None
+        self.blocked: deque[tuple[trio.lowlevel.Task, Any]] | None = None
+        self.accepted = 0
+        self.evicted = 0
+        self.refused = 0
+
+
+@final
+class Mailbox:
+    """The messages that wait for one actor, in one or more lanes.
+
+    Lane 0 comes first: a message in lane 1 is taken only while lane 0 is empty.
+
+    Args:
+        lanes: the lanes, the most urgent first; one unlimited lane if none is given.
+
+    >>> mailbox = Mailbox(Lane(), Lane(capacity=1))
+    >>> mailbox.put("later", lane=1), mailbox.put("refused", lane=1), mailbox.put("first")
+    (<Delivery.ACCEPTED: 'accepted'>, <Delivery.REJECTED: 'rejected, the lane is full'>, \
+<Delivery.ACCEPTED: 'accepted'>)
+    >>> mailbox.get_nowait(), mailbox.get_nowait()
+    ('first', 'later')
+    """
+
+    __slots__ = ("_closed", "_queues", "_streak", "_task", "on_loss", "on_overload", "wake")
+
+    wake: Callable[[], object] | None
+    """Called and forgotten by the next `put`; set by whoever waits."""
+
+    on_loss: Callable[[Any, int, Loss], None] | None
+    """Told of every message that is lost, with its lane; it must not raise."""
+
+    on_overload: Callable[[], object] | None
+    """Called when a lane with `Overflow.CLOSE` refuses a message; it must not raise."""
+
+    def __init__(self, *lanes: Lane) -> None:
+        self._queues = tuple(_Queue(lane, at) for at, lane in enumerate(lanes or (Lane(),)))
+        self._streak = 0
+        self._closed = False
+        self._task: trio.lowlevel.Task | None = None
+        self.wake = None
+        self.on_loss = None
+        self.on_overload = None
+
+    def put(self, item: Any, lane: int = 0) -> Delivery:
+        """Add `item` to a lane, or do what the lane's overflow policy says; never wait.
+
+        Wakes the receiver only if the item went in. Never raises because of the receiver.
+        """
+        queue = self._queues[lane]
+        items = queue.items
+        if items is None:
+            if self._closed:
+                return self._refuse(queue, item, Loss.DEAD, Delivery.DEAD)
+            items = queue.items = deque()
+        elif len(items) >= queue.limit:
+            return self._overflow(queue, items, item)
+        items.append(item)
+        queue.accepted += 1
+        wake = self.wake
+        if wake is not None:
+            self.wake = None
+            wake()
+        return _ACCEPTED
+
+    async def feed(self, item: Any, lane: int = 0) -> Delivery:
+        """Add `item` to a lane as soon as it has room; a checkpoint in any case.
+
+        Those who wait are let in by turns, before anybody who puts later. Cancelled
+        while it waits, the item was not added.
+
+        Returns:
+            `ACCEPTED`, or `DEAD` if the mailbox was closed meanwhile.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        queue = self._queues[lane]
+        if self._closed or queue.items is None or len(queue.items) < queue.limit:
+            delivery = self.put(item, lane)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return delivery
+        if queue.blocked is None:
+            queue.blocked = deque()
+        blocked = queue.blocked
+        entry = (trio.lowlevel.current_task(), item)
+        blocked.append(entry)
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            blocked.remove(entry)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(give_up)  # type: ignore[no-any-return]
+
+    def get_nowait(self) -> Any:
+        """Take the next item of the most urgent lane that has one.
+
+        Raises:
+            trio.WouldBlock: every lane is empty.
+        """
+        for queue in self._queues:
+            if queue.items:
+                return self._take(queue)
+        raise trio.WouldBlock
+
+    def get_nowait_from(self, lane: int) -> Any:
+        """Take the next item of one lane.
+
+        Raises:
+            trio.WouldBlock: the lane is empty.
+        """
+        queue = self._queues[lane]
+        if queue.items:
+            return self._take(queue)
+        raise trio.WouldBlock
+
+    async def wait(self) -> None:
+        """Park until the next `put`, even if something is in the mailbox already.
+
+        Raises:
+            trio.BusyResourceError: somebody else waits here.
+        """
+        if self.wake is not None:
+            raise trio.BusyResourceError("another task waits for this mailbox")
+        self._task = trio.lowlevel.current_task()
+        self.wake = self._reschedule
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    async def get(self) -> Any:
+        """Take the next item, and wait for one if there is none.
+
+        A checkpoint only if it waits, and after 64 items in a row without waiting.
+
+        Raises:
+            trio.BusyResourceError: somebody else waits here.
+        """
+        if self._streak >= BUDGET:
+            self._streak = 0
+            await trio.lowlevel.checkpoint()
+        while True:
+            for queue in self._queues:
+                if queue.items:
+                    self._streak += 1
+                    return self._take(queue)
+            self._streak = 0
+            await self.wait()
+
+    def depth(self, lane: int) -> int:
+        """Tell how many items wait in a lane."""
+        items = self._queues[lane].items
+        return len(items) if items else 0
+
+    def counts(self, lane: int) -> LaneCounts:
+        """Tell what has passed through a lane so far."""
+        queue = self._queues[lane]
+        waiting = self.depth(lane)
+        taken = queue.accepted - queue.evicted - waiting
+        return LaneCounts(queue.accepted, taken, queue.evicted, queue.refused, waiting)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the mailbox takes nothing any more."""
+        return self._closed
+
+    def clear(self, lane: int) -> None:
+        """Lose what waits in a lane, and let in those who wait for room."""
+        queue = self._queues[lane]
+        for _ in range(len(queue.items or ())):
+            queue.evicted += 1
+            self._lose(self._take(queue), queue, Loss.LEFT_OVER)
+
+    def close(self) -> None:
+        """Lose what waits here, refuse what comes, and let go those who wait for room."""
+        if self._closed:
+            return
+        self._closed = True
+        for queue in self._queues:
+            blocked, queue.blocked = queue.blocked, None
+            for task, item in blocked or ():
+                self._refuse(queue, item, Loss.DEAD, Delivery.DEAD)
+                trio.lowlevel.reschedule(task, outcome.Value(Delivery.DEAD))
+        for queue in self._queues:
+            self.clear(queue.index)
+            queue.items = None
+
+    def _take(self, queue: _Queue) -> Any:
+        assert queue.items
+        item = queue.items.popleft()
+        if queue.blocked:
+            task, waiting = queue.blocked.popleft()
+            queue.items.append(waiting)
+            queue.accepted += 1
+            trio.lowlevel.reschedule(task, outcome.Value(_ACCEPTED))
+        return item
+
+    def _overflow(self, queue: _Queue, items: deque[Any], item: Any) -> Delivery:
+        lane = queue.lane
+        match lane.overflow:
+            case Overflow.DROP_OLDEST:
+                return self._replace(queue, items, 0, item, Delivery.DROPPED_OLDEST)
+            case Overflow.DROP_NEW:
+                return self._refuse(queue, item, Loss.DROPPED, Delivery.DROPPED_NEW)
+            case Overflow.COALESCE:
+                at = _oldest_with_the_key_of(item, items, lane)
+                if at is not None:
+                    return self._replace(queue, items, at, item, Delivery.COALESCED)
+            case Overflow.CLOSE:
+                delivery = self._refuse(queue, item, Loss.OVERLOAD, Delivery.CLOSED)
+                if self.on_overload is not None:
+                    self.on_overload()
+                return delivery
+            case Overflow.REJECT:
+                pass
+        return self._refuse(queue, item, Loss.REJECTED, Delivery.REJECTED)
+
+    def _replace(
+        self, queue: _Queue, items: deque[Any], at: int, item: Any, delivery: Delivery
+    ) -> Delivery:
+        """Lose the item at `at` and add `item` at the end, so that order stays sending order."""
+        lost = items[at]
+        del items[at]
+        items.append(item)
+        queue.accepted += 1
+        queue.evicted += 1
+        loss = Loss.COALESCED if delivery is Delivery.COALESCED else Loss.DROPPED
+        self._lose(lost, queue, loss)
+        wake = self.wake
+        if wake is not None:  # the receiver waits for another lane
+            self.wake = None
+            wake()
+        return delivery
+
+    def _refuse(self, queue: _Queue, item: Any, loss: Loss, delivery: Delivery) -> Delivery:
+        queue.refused += 1
+        self._lose(item, queue, loss)
+        return delivery
+
+    def _lose(self, item: Any, queue: _Queue, loss: Loss) -> None:
+        if self.on_loss is not None:
+            self.on_loss(item, queue.index, loss)
+
+    def _reschedule(self) -> None:
+        task, self._task = self._task, None
+        assert task is not None
+        trio.lowlevel.reschedule(task)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self.wake = None
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+def _oldest_with_the_key_of(item: Any, items: deque[Any], lane: Lane) -> int | None:
+    assert lane.key is not None
+    try:
+        key = lane.key(item)
+        return next((at for at, other in enumerate(items) if lane.key(other) == key), None)
+    except Exception:
+        # The key belongs to the receiver; its fault must not reach the sender.
+        logger.exception("the key of a coalescing lane failed; the message is rejected")
+        return None

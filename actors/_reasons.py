@@ -1,0 +1,135 @@
+"""Why an actor ended.
+
+Sans-IO: the reasons are values, and `sort_out` only reads an exception. `_cell.py`
+catches and acts.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, final
+
+import trio
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReason:
+    """Why one incarnation of an actor ended; always one of the classes below."""
+
+    abnormal: ClassVar[bool] = False
+    """Whether a transient child is started again."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Normal(ExitReason):
+    """The actor came to its own end."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Shutdown(ExitReason):
+    """The actor was asked to stop, or what it ran in was cancelled.
+
+    Args:
+        by: who asked, for reports.
+    """
+
+    by: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Killed(ExitReason):
+    """The actor was cancelled at once, or did not stop in the time it was given.
+
+    Args:
+        by: who asked, for reports.
+    """
+
+    abnormal: ClassVar[bool] = True
+    by: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Overload(ExitReason):
+    """The actor was too slow for its mailbox, whose policy is `Overflow.CLOSE`."""
+
+    abnormal: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Crash(ExitReason):
+    """An exception left the actor.
+
+    Args:
+        error: the exception object that left it, with its traceback. Groups with one
+            member are opened: how deep an actor's nurseries were tells nothing.
+
+    Attributes:
+        leaves: the exceptions inside `error` that are not groups.
+    """
+
+    abnormal: ClassVar[bool] = True
+    error: BaseException
+    leaves: tuple[BaseException, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "leaves", tuple(leaves_of(self.error)))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class InitFailed(Crash):
+    """An exception left the actor's constructor or `started`, or it took too long."""
+
+
+NORMAL: Final = Normal()
+
+# What is not the actor's own: the end of the program, the end of the coroutine, a broken trio.
+_NOT_ITS_OWN: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, trio.TrioInternalError)
+
+
+def flatten(error: BaseException) -> BaseException:
+    """Open groups that have one member, from the outside in.
+
+    >>> flatten(ExceptionGroup("", [ExceptionGroup("", [OSError("gone")])]))
+    OSError('gone')
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """Give the exceptions inside `error` that are not groups, in order."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves_of(inner)]
+    return [error]
+
+
+def sort_out(
+    error: BaseException, *, cancelled: bool
+) -> tuple[BaseException | None, BaseException | None]:
+    """Part what left an actor into its own crash and what has to travel on.
+
+    Everything that is neither trio's cancellation nor the end of the program is a crash:
+    also `asyncio.CancelledError`, which is no `Exception`, and a stray `trio.Cancelled`.
+
+    Args:
+        error: what left the actor's own cancel scope.
+        cancelled: whether something around the actor is cancelled, so that a
+            `trio.Cancelled` belongs there.
+
+    Returns:
+        The crash (flattened) and what to raise again; either may be `None`.
+    """
+    not_its_own = (*_NOT_ITS_OWN, trio.Cancelled) if cancelled else _NOT_ITS_OWN
+    crash: BaseException | None
+    passing: BaseException | None
+    if isinstance(error, BaseExceptionGroup):
+        passing, crash = error.split(not_its_own)
+    elif isinstance(error, not_its_own):
+        passing, crash = error, None
+    else:
+        passing, crash = None, error
+    return None if crash is None else flatten(crash), passing

@@ -1,0 +1,89 @@
+"""How a supervisor makes, restarts and stops one child."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from math import inf
+from typing import Any, Final, TypeAlias, final
+
+from ._actor import Actor
+from ._mailbox import Lane
+from ._restarts import Backoff
+
+INFINITY: Final = inf
+
+_DEFAULT_LANE: Final = Lane(capacity=1000)
+
+
+class Restart(Enum):
+    """Whether a child that ended without having been asked to is started again."""
+
+    PERMANENT = "permanent"  # always
+    TRANSIENT = "transient"  # after an abnormal end
+    TEMPORARY = "temporary"  # never
+
+
+class Directive(IntEnum):
+    """What is to happen after an exception; of several, the strictest wins."""
+
+    RESUME = 0  # lose the message, keep the actor and its state
+    RESTART = 1  # as the child's `restart` says
+    STOP = 2  # do not start it again
+    ESCALATE = 3  # the supervisor crashes with it
+
+
+Decider: TypeAlias = Callable[[BaseException], Directive]
+
+
+class InFlight(Enum):
+    """What becomes of the message in whose handling an actor crashed."""
+
+    DEAD_LETTER = "dead letter"
+    REDELIVER = "redeliver"  # the next incarnation gets it first, once; then a dead letter
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """How a supervisor makes, restarts and stops one child. One spec may serve thousands.
+
+    Args:
+        id: the child's name among its siblings; a `DynamicSupervisor` makes it unique.
+        factory: makes one incarnation; called with the arguments of `start_child`. The
+            first time it is called by `start_child` itself, in the caller's context.
+        restart: whether the child is started again after it ended by itself. One that was
+            asked to stop, or was killed, is not.
+        shutdown: seconds that a child gets to stop before it is cancelled; `INFINITY` for
+            no limit. By default 5, and for a supervisor as long as its children get.
+        cleanup_timeout: seconds for `Actor.stopped`.
+        start_timeout: seconds for `Actor.started`.
+        mailbox: the lane for the actor's messages. 1000 hold a burst, and a sender that is
+            always faster than the actor hears of it.
+        significant: whether its end counts for the supervisor's `auto_shutdown`.
+        on_failure: asked with every exception inside a crash; by default `RESTART`.
+        in_flight: what becomes of the message in whose handling it crashed.
+        backoff: a pause before restarts; none by default.
+
+    Raises:
+        ValueError: `id` is empty or holds a "/", or a time is negative.
+    """
+
+    id: str
+    factory: Callable[..., Actor[Any]] = field(repr=False)
+    restart: Restart = Restart.PERMANENT
+    shutdown: float | None = None
+    cleanup_timeout: float = 1
+    start_timeout: float = 5
+    mailbox: Lane = _DEFAULT_LANE
+    significant: bool = False
+    on_failure: Decider | None = None
+    in_flight: InFlight = InFlight.DEAD_LETTER
+    backoff: Backoff | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id or "/" in self.id:
+            raise ValueError(f"id must be a name without '/'; it is {self.id!r}")
+        for name in ("shutdown", "cleanup_timeout", "start_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds >= 0:
+                raise ValueError(f"{name} must be 0 seconds or more; it is {seconds!r}")

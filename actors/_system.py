@@ -1,0 +1,161 @@
+"""The top of a tree: where a program enters and leaves the world of actors."""
+
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, final
+
+import trio
+
+from ._cell import Cell
+from ._dead_letters import DeadLetters
+from ._reasons import Crash, ExitReason, Shutdown, flatten
+from ._ref import ActorRef
+from ._spec import ChildSpec
+from ._supervisor import DynamicSupervisor, OnExit, Supervisor, report_stuck
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class ActorSystem:
+    """A running tree of actors; see `open_actor_system`."""
+
+    def __init__(self, name: str, root: Supervisor, top: "_Top") -> None:
+        self.name = name
+        self._root = root
+        self._top = top
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The messages that nobody will handle."""
+        return self._top.dead_letters
+
+    @property
+    def children(self) -> Iterable[ActorRef[Any]]:
+        """The actors directly below the root, in the order of their start."""
+        return self._root.children
+
+    def spawn(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
+        """Start an actor below the root, as the last in order, and return at once.
+
+        See `Supervisor.start_child`.
+        """
+        return self._root.start_child(spec, *args)
+
+    def stop(self) -> None:
+        """Begin to stop; the body of `open_actor_system` is cancelled, and all actors stop."""
+        self._top.body.cancel(reason=f"system {self.name} stops")
+
+
+@asynccontextmanager
+async def open_actor_system(
+    name: str,
+    *,
+    root: Iterable[ChildSpec] = (),
+    shutdown_timeout: float = 30,
+    intensity: int = 1,
+    period: float = 5,
+) -> AsyncIterator[ActorSystem]:
+    """Run a tree of actors beside the `async with` body; stop it when the body ends.
+
+    The body begins when the actors of `root` are ready. If it raises or is cancelled, all
+    actors are cancelled; otherwise they are asked to stop in reverse order.
+
+    Args:
+        name: the first part of every path.
+        root: actors to start first, one after the other.
+        shutdown_timeout: seconds for the whole stop; after that all are cancelled.
+        intensity: see `Supervisor`.
+        period: see `Supervisor`.
+
+    Raises:
+        RestartsExhausted: the root gave up, or whatever else made it crash; the body
+            was cancelled.
+    """
+    supervisor = Supervisor(root, intensity=intensity, period=period)
+    async with _open_top(name, supervisor, shutdown_timeout, DeadLetters()) as top:
+        yield ActorSystem(name, supervisor, top)
+
+
+@asynccontextmanager
+async def open_dynamic_supervisor(
+    name: str = "supervisor",
+    *,
+    on_exit: OnExit | None = None,
+    max_children: int | None = None,
+    shutdown_timeout: float = 30,
+    dead_letters: DeadLetters | None = None,
+) -> AsyncIterator[DynamicSupervisor]:
+    """Run a `DynamicSupervisor` without a system, beside the `async with` body.
+
+    Args:
+        name: the first part of every path.
+        on_exit: see `Supervisor`.
+        max_children: see `DynamicSupervisor`.
+        shutdown_timeout: as in `open_actor_system`.
+        dead_letters: where lost messages go; a place of its own by default.
+
+    Raises:
+        RestartsExhausted: the supervisor gave up; the body was cancelled.
+    """
+    supervisor = DynamicSupervisor(on_exit=on_exit, max_children=max_children)
+    letters = DeadLetters() if dead_letters is None else dead_letters
+    async with _open_top(name, supervisor, shutdown_timeout, letters):
+        yield supervisor
+
+
+class _Top:
+    """The keeper of a root supervisor: its crash is raised in the program."""
+
+    ref = None
+    path = ""
+
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self.dead_letters = dead_letters
+        self.body = trio.CancelScope()
+        self.failure: BaseException | None = None
+
+    def child_ended(self, cell: Cell, reason: ExitReason, *, may_restart: bool) -> None:  # noqa: ARG002
+        """Keep a crash, and end the body."""
+        if isinstance(reason, Crash):
+            self.failure = reason.error
+        self.forget(cell, reason)
+
+    def forget(self, cell: Cell, reason: ExitReason) -> None:
+        """End the body: nothing is left to run."""
+        cell.finish(reason)
+        self.body.cancel(reason=f"{cell.path} ended: {reason}")
+
+
+@asynccontextmanager
+async def _open_top(
+    name: str, root: Supervisor, shutdown_timeout: float, dead_letters: DeadLetters
+) -> AsyncIterator[_Top]:
+    if not shutdown_timeout >= 0:
+        raise ValueError(f"shutdown_timeout must be 0 seconds or more; it is {shutdown_timeout!r}")
+    top = _Top(dead_letters)
+    cell = Cell(top, ChildSpec(name, lambda: root), (), unique=True)
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            cell.start_in(nursery)
+            if await cell.wait_started():
+                with top.body:
+                    yield top
+            if cell.alive:
+                deadline = trio.current_time() + shutdown_timeout
+                cell.stop(Shutdown("the end of the program's body"), deadline)
+                with trio.move_on_at(deadline):
+                    await cell.join()
+                if cell.alive:
+                    report_stuck(cell)
+    except BaseExceptionGroup as group:
+        # What the body raised, without the group that the nursery put around it.
+        failure = flatten(group)
+    failure = failure or top.failure
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure
