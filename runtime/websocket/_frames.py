@@ -172,11 +172,14 @@ class FrameDecoder:
                 first = data[position]
                 length = data[position + 1] - _MASKED
                 start = position + 6
+                if length == _LENGTH_IN_2_BYTES and size - position >= 8:
+                    length = data[position + 2] << 8 | data[position + 3]
+                    start = position + 8
                 end = start + length
-                # The short way: one whole message in one frame, its length in one byte.
+                # The short way: one whole message in one frame, its length well encoded.
                 if (
                     _FINAL_TEXT <= first <= _FINAL_BINARY
-                    and 0 <= length <= _MAX_SHORT
+                    and (0 <= length <= _MAX_SHORT) == (start - position == 6)
                     and end <= size
                     and not self._opcode
                     and length <= self._max_size
