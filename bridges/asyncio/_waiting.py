@@ -8,7 +8,7 @@ from ...actors import Mailbox
 
 
 async def wait_mailbox(mailbox: Mailbox) -> None:
-    """Wait until something is put into `mailbox`; with something in it, return at once.
+    """Park until the next `put`, even if something is in `mailbox` already.
 
     Awaited under trio or under asyncio, in the thread the mailbox belongs to.
 
@@ -17,8 +17,6 @@ async def wait_mailbox(mailbox: Mailbox) -> None:
     """
     if trio.lowlevel.in_trio_task():
         await mailbox.wait()
-        return
-    if len(mailbox):
         return
     if mailbox.wake is not None:
         raise trio.BusyResourceError("another task waits for this mailbox already")

@@ -1,0 +1,25 @@
+"""Blocking code on leased worker threads, in trio and in asyncio programs.
+
+Stands on `bridges.asyncio`, whose hosted loop is where `async_to_sync` leads from a
+thread that a trio task waits for.
+
+>>> import threading, trio
+>>> trio.run(run_sync, threading.current_thread).name.startswith("greenroom-")
+True
+"""
+
+from ._pool import ThreadPool as ThreadPool
+from ._pool import default_pool as default_pool
+from ._run import call_home as call_home
+from ._run import check_cancelled as check_cancelled
+from ._run import run_sync as run_sync
+from ._run import tell_home as tell_home
+
+__all__ = [
+    "ThreadPool",
+    "call_home",
+    "check_cancelled",
+    "default_pool",
+    "run_sync",
+    "tell_home",
+]

@@ -1,0 +1,84 @@
+"""What asgiref keeps per thread, carried to a leased thread and back; the only file that knows.
+
+`async_to_sync` looks in a thread-local for the loop to run on. Left behind, a loop that
+no longer turns would make it hang for ever, so it is cleared after each call. An
+asgiref `Local` (Django's active language, URLconf, script prefix) lives in a context
+variable but belongs to one thread, and has to be moved on purpose.
+"""
+
+import asyncio
+import contextvars
+import os
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from asgiref.local import _rehome, _Storage
+from asgiref.sync import SyncToAsync
+
+_UNSET: Final = object()
+
+
+@final
+class WatchedLoop:
+    """What `async_to_sync` sees as its loop in a leased thread.
+
+    It tells when the thread begins to wait for the loop and when it has its answer.
+    """
+
+    __slots__ = ("_answered", "_loop", "_waits")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        waits: Callable[[], object],
+        answered: Callable[[], object],
+    ) -> None:
+        self._loop = loop
+        self._waits = waits
+        self._answered = answered
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def create_task(self, coro: Any) -> "asyncio.Task[Any]":
+        """Start what a thread waits for; called in the loop's thread."""
+        task = self._loop.create_task(coro)
+        self._waits()
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, _task: object) -> None:
+        self._answered()
+
+
+def offer_loop(loop: WatchedLoop, waiting_for: "list[asyncio.Task[Any]]") -> None:
+    """Let `async_to_sync` in this thread run on `loop`; its task is then in `waiting_for`."""
+    local = SyncToAsync.threadlocal
+    local.main_event_loop = loop
+    local.main_event_loop_pid = os.getpid()
+    local.task_context = waiting_for
+
+
+def withdraw_loop() -> None:
+    """Forget every loop that `async_to_sync` could use in this thread."""
+    SyncToAsync.threadlocal.__dict__.clear()
+
+
+def move_locals_here(context: contextvars.Context) -> None:
+    """Make this thread the owner of the `Local`s in `context`, the current one."""
+    for variable, value in context.items():
+        if type(value) is _Storage:
+            variable.set(_rehome(value))
+
+
+def adopt_context_here(context: contextvars.Context) -> None:
+    """Set in the current context what another thread has set in `context`, a copy of it."""
+    for variable, value in context.items():
+        mine = variable.get(_UNSET)
+        if mine is value:
+            continue
+        if type(value) is _Storage:
+            if type(mine) is _Storage and mine.data is value.data:
+                continue
+            value = _rehome(value)
+        variable.set(value)

@@ -1,0 +1,243 @@
+"""A bounded set of worker threads, each leased to one call, or one handler, at a time.
+
+The thread that was used last is leased first, so a few threads do the work and what is
+kept per thread, such as Django's database connections, is reused. At most `size` calls
+make progress at once. A thread that waits for its home (`call_home`, `async_to_sync`, or
+a handler's lease between two calls) makes no progress and needs what others do; `spare`
+threads may then stand in for it, else handlers that ask each other would wait for ever.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from queue import SimpleQueue
+from typing import Any, Final, Protocol, TypeAlias, final
+
+Around: TypeAlias = Callable[[], AbstractContextManager[Any]]
+
+DEFAULT_SIZE: Final = 10  # times a few processes, well below the 100 connections of PostgreSQL
+THREADS_VARIABLE: Final = "GREENROOM_THREADS"
+
+logger = logging.getLogger("greenroom.threads")
+
+
+class Job(Protocol):
+    """What a worker thread does."""
+
+    def run(self) -> Callable[[], object]:
+        """Do it, raise nothing, and give what reports its end.
+
+        The report is called when the thread is free again.
+        """
+
+
+@final
+class ThreadPool:
+    """Worker threads for blocking code, `size` of them at work at once.
+
+    A pool is process-wide: it may serve several loops in several threads.
+
+    Args:
+        size: calls that make progress at once, 1 or more; with Django about the number
+            of database connections.
+        spare: further threads that may stand in for those that wait; `size` if None.
+            `size + spare` threads exist at most.
+        name: begins the names of the threads.
+        retire: called in a thread before it ends, such as Django's
+            `connections.close_all`.
+
+    Raises:
+        ValueError: `size` is below 1, or `spare` is negative.
+    """
+
+    def __init__(
+        self,
+        size: int = DEFAULT_SIZE,
+        *,
+        spare: int | None = None,
+        name: str = "greenroom",
+        retire: Callable[[], object] | None = None,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"size must be 1 or more, it is {size!r}")
+        if spare is not None and spare < 0:
+            raise ValueError(f"spare must be 0 or more, it is {spare!r}")
+        self.size = size
+        self.name = name
+        self.retire = retire
+        self._limit = size + (size if spare is None else spare)
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._pending: deque[Job] = deque()
+        self._threads = 0
+        self._started = 0
+        self._busy = 0  # jobs that make progress
+        self._closed = False
+
+    @property
+    def threads(self) -> int:
+        """The number of threads there are now."""
+        return self._threads
+
+    @property
+    def busy(self) -> int:
+        """The number of calls that make progress now."""
+        return self._busy
+
+    @property
+    def pending(self) -> int:
+        """The number of calls that wait for a thread now."""
+        return len(self._pending)
+
+    def enqueue(self, job: Job) -> None:
+        """Have `job` run by the next free thread; called from any thread.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(f"the thread pool {self.name!r} is closed")
+            worker = self._lease()
+            if worker is None:
+                self._pending.append(job)
+        if worker is not None:
+            worker.jobs.put(job)
+
+    def pause(self) -> None:
+        """Note that a running job begins to wait for its home."""
+        with self._lock:
+            self._busy -= 1
+            while self._pending:
+                worker = self._lease()
+                if worker is None:
+                    break
+                worker.jobs.put(self._pending.popleft())
+
+    def resume(self) -> None:
+        """Note that a running job goes on. For a while more than `size` may then be busy."""
+        with self._lock:
+            self._busy += 1
+
+    def close(self) -> None:
+        """End every thread as soon as it has nothing to do, and take no more jobs."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._threads -= len(idle)
+        for worker in idle:
+            worker.jobs.put(None)
+
+    def _lease(self) -> "_Worker | None":
+        if self._busy >= self.size:
+            return None
+        if self._idle:
+            worker = self._idle.pop()
+        elif self._threads < self._limit:
+            self._threads += 1
+            self._started += 1
+            worker = _Worker(self, f"{self.name}-{self._started}")
+        else:
+            if self._busy == 0:
+                logger.warning(
+                    "all %d threads of the pool %r wait for their callers, and more is to do",
+                    self._limit,
+                    self.name,
+                )
+            return None
+        self._busy += 1
+        return worker
+
+    def _follow(self, worker: "_Worker") -> "Job | _Rest":
+        """Tell `worker`, which has run a job, what it shall do next."""
+        with self._lock:
+            if self._pending and self._busy <= self.size:
+                return self._pending.popleft()
+            self._busy -= 1
+            if self._closed or self._threads > self.size:
+                self._threads -= 1
+                return _END
+            self._idle.append(worker)
+            return _IDLE
+
+
+class _Rest:
+    """What a worker does when there is no job."""
+
+
+_IDLE: Final = _Rest()
+_END: Final = _Rest()
+
+
+@final
+class _Worker:
+    __slots__ = ("_pool", "jobs")
+
+    def __init__(self, pool: ThreadPool, name: str) -> None:
+        self._pool = pool
+        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        # A daemon, so that a handler that never returns does not keep the process alive.
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        pool, jobs = self._pool, self.jobs
+        following: Job | _Rest | None
+        while (following := jobs.get()) is not None:
+            while not isinstance(following, _Rest):
+                report = following.run()
+                following = pool._follow(self)
+                # The thread is free before its caller goes on, so the next call finds it.
+                try:
+                    report()
+                except RuntimeError:
+                    logger.debug("the caller's loop has ended before its call", exc_info=True)
+                del report
+            if following is _END:
+                break
+        if pool.retire is not None:
+            try:
+                pool.retire()
+            except Exception:
+                logger.exception("a thread of the pool %r failed at its end", pool.name)
+
+
+_default: ThreadPool | None = None
+_default_lock = threading.Lock()
+
+
+def default_pool() -> ThreadPool:
+    """Give the pool of this process, made at the first call.
+
+    Its size is the environment's `GREENROOM_THREADS`, or 10: the speed-up of more
+    threads is small under one interpreter lock, and each may keep a database connection.
+
+    Raises:
+        ValueError: `GREENROOM_THREADS` is no positive number.
+    """
+    global _default
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                _default = ThreadPool(_size_from_environment())
+    return _default
+
+
+def _size_from_environment() -> int:
+    value = os.environ.get(THREADS_VARIABLE, "")
+    if not value:
+        return DEFAULT_SIZE
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"{THREADS_VARIABLE} must be a positive number, it is {value!r}")
+    return int(value)
+
+
+def _forget_default() -> None:
+    # Threads do not survive a fork, and the lock may have been held by one of them.
+    global _default, _default_lock
+    _default, _default_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_default)
