@@ -23,7 +23,7 @@ class StreamTransport:
         self._may_read = trio.Event()
         self._may_read.set()
         self._wakers: list[Callable[[], object]] = []
-        self._closing = False
+        self.closing = False
         self._linger = False
         self._eof = False
         self._scope = trio.CancelScope()
@@ -51,10 +51,10 @@ class StreamTransport:
                 return
             if not data:
                 break
-            if not self._closing:
+            if not self.closing:
                 self._receiver.data_received(bytes(data))
         self._eof = True
-        if not self._closing:
+        if not self.closing:
             self._receiver.eof_received()
         elif not self._outgoing:
             self.abort()
@@ -73,7 +73,7 @@ class StreamTransport:
                 del self._outgoing[: len(part)]
                 if len(self._outgoing) <= LOW_WATER:
                     self._wake_writers()
-            if self._closing:
+            if self.closing:
                 await self._finish()
                 return
 
@@ -100,7 +100,7 @@ class StreamTransport:
 
     def write(self, data: bytes) -> None:
         """Keep `data` for the writing task; ignored once closed."""
-        if not self.closed and not self._closing:
+        if not self.closed and not self.closing:
             self._outgoing += data
             self._to_write.set()
 
@@ -124,8 +124,8 @@ class StreamTransport:
 
     def close(self, *, linger: bool = False) -> None:
         """Close once what was written has left; see `Transport.close`."""
-        if not self.closed and not self._closing:
-            self._closing = True
+        if not self.closed and not self.closing:
+            self.closing = True
             self._linger = linger
             self._may_read.set()
             self._to_write.set()

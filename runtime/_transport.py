@@ -37,6 +37,10 @@ class Transport(Protocol):
         """Whether nothing can be written any more."""
 
     @property
+    def closing(self) -> bool:
+        """Whether `close` was called; what was written may still be on its way."""
+
+    @property
     def congested(self) -> bool:
         """Whether more than `HIGH_WATER` bytes wait for the peer to read."""
 
@@ -69,7 +73,6 @@ class SocketTransport:
     """A non-blocking stream socket, watched by a pump."""
 
     __slots__ = (
-        "_closing",
         "_eof",
         "_fd",
         "_linger",
@@ -80,6 +83,7 @@ class SocketTransport:
         "_socket",
         "_wakers",
         "closed",
+        "closing",
     )
 
     def __init__(self, pump: Pump, sock: socket.socket) -> None:
@@ -89,7 +93,7 @@ class SocketTransport:
         self._mask = 0
         self._outgoing: bytearray | None = None
         self._wakers: list[Callable[[], object]] | None = None
-        self._closing = False
+        self.closing = False
         self._eof = False
         self._linger = False
         self._receiver: Receiver
@@ -128,7 +132,7 @@ class SocketTransport:
         if not data:
             self._eof = True
             self._watch(self._mask & ~select.EPOLLIN)
-            if not self._closing:
+            if not self.closing:
                 self._receiver.eof_received()
             elif self._outgoing is None:
                 self.abort()
@@ -138,10 +142,10 @@ class SocketTransport:
     def write(self, data: bytes) -> None:
         """Send now what the peer takes, keep the rest; ignored once closed."""
         if self._outgoing is not None:
-            if not self._closing:
+            if not self.closing:
                 self._outgoing += data
             return
-        if self.closed or self._closing:
+        if self.closed or self.closing:
             return
         try:
             sent = self._socket.send(data)
@@ -172,7 +176,7 @@ class SocketTransport:
         if not outgoing and self._outgoing is outgoing:
             self._outgoing = None
             self._watch(self._mask & ~select.EPOLLOUT)
-            if self._closing:
+            if self.closing:
                 self._finish()
 
     def wake_when_writable(self, wake: Callable[[], object]) -> None:
@@ -197,14 +201,14 @@ class SocketTransport:
 
     def resume_reading(self) -> None:
         """Read again; has no effect after end of file."""
-        if not self._eof and not self._closing:
+        if not self._eof and not self.closing:
             self._watch(self._mask | select.EPOLLIN)
 
     def close(self, *, linger: bool = False) -> None:
         """Close once what was written has left; see `Transport.close`."""
-        if self.closed or self._closing:
+        if self.closed or self.closing:
             return
-        self._closing = True
+        self.closing = True
         self._linger = linger
         if self._outgoing is None:
             self._finish()

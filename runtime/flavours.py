@@ -28,12 +28,12 @@ def flavour_of(app: App) -> Flavour:
     Raises:
         ValueError: the attribute is none of "trio", "asyncio", "both".
     """
-    flavour = getattr(app, "greenroom_flavour", "asyncio")
+    flavour: Flavour = getattr(app, "greenroom_flavour", "asyncio")
     if flavour not in ("trio", "asyncio", "both"):
         raise ValueError(
             f"greenroom_flavour of {app!r} is {flavour!r}; it must be 'trio', 'asyncio' or 'both'"
         )
-    return flavour  # type: ignore[no-any-return]
+    return flavour
 
 
 def speaks(flavour: Flavour) -> Callable[[AnyApp], AnyApp]:

@@ -1,0 +1,293 @@
+"""One client's connection: bytes become events in mailboxes, and the other way round.
+
+Plain state, no task. Requests on one connection are answered one after the other; a
+pipelined one waits here, and the socket unread, until its turn (RFC 9112 section 9.3.2).
+An upgrade hands the connection to its WebSocket for good.
+"""
+
+from collections import deque
+from typing import Final, TypeAlias, final
+
+from ._errors import RemoteProtocolError
+from ._site import Site
+from ._transport import Transport
+from ._types import Scope
+from .http import BodyChunk, RequestHead, RequestParser, error_response
+from .http._scope import HttpScope
+from .websocket import State, WebSocketSession, refuse_handshake
+from .websocket._closing import INTERNAL_ERROR, RESTART
+from .websocket._scope import WebSocketScope
+
+UNREAD_EVENTS: Final = 32  # events an application may leave unread before its socket is
+UNREAD_BYTES: Final = 262_144  # the same in bytes
+
+Event: TypeAlias = object  # RequestHead, BodyChunk, EndOfRequest or RemoteProtocolError
+Address: TypeAlias = "tuple[str, int | None] | None"
+
+
+@final
+class Connection:
+    """A receiver of one transport's bytes."""
+
+    __slots__ = (
+        "_backlog",
+        "_client",
+        "_paused",
+        "_parser",
+        "_scheme",
+        "_scope",
+        "_server",
+        "_since",
+        "_unread",
+        "_websocket",
+        "site",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        site: Site,
+        transport: Transport,
+        client: Address,
+        server: Address,
+        *,
+        secure: bool = False,
+    ) -> None:
+        self.site = site
+        self.transport = transport
+        self._client = client
+        self._server = server
+        self._scheme = "s" if secure else ""
+        self._parser = RequestParser(site.config.request_limits)
+        self._scope: HttpScope | None = None  # the request being answered
+        self._websocket: WebSocketScope | None = None
+        self._backlog: deque[Event] | None = None  # what came behind it
+        self._unread = 0  # bytes that the running application has not asked for yet
+        self._paused = False
+        self._since = site.now  # when the present phase of waiting began
+        site.connections.add(self)
+
+    def __str__(self) -> str:
+        running = self._websocket or self._scope
+        return str(running) if running is not None else f"idle connection of {self._client}"
+
+    # What the transport tells.
+
+    def data_received(self, data: bytes) -> None:
+        """Parse `data` into events, and hand them to the scope they belong to."""
+        websocket = self._websocket
+        if websocket is not None:
+            self._since = self.site.now
+            websocket.data_received(data)
+            self._unread += len(data)
+            if self._unread > UNREAD_BYTES or websocket.mailbox.depth(0) > UNREAD_EVENTS:
+                self._hold_back(websocket.mailbox.depth(0))
+            return
+        if self._parser.idle:
+            self._since = self.site.now
+        try:
+            events: list[Event] = [*self._parser.receive_data(data)]
+        except RemoteProtocolError as error:
+            events = [*error.events, error]
+        if self._backlog:
+            self._backlog.extend(events)
+        else:
+            self._take(deque(events))
+
+    def _hold_back(self, waiting: int) -> None:
+        """Stop reading, if the application really has something to read first."""
+        if waiting and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Learn that the client sends no more: it left, or waits for the last answer."""
+        if self._websocket is not None:
+            self._websocket.client_left()
+            self.transport.close()
+        elif self._scope is not None:
+            self._scope.client_left()
+            self._scope.writer.keep_alive = False
+        else:
+            self.transport.close()
+
+    def connection_lost(self) -> None:
+        """Tell whoever is served here that the client has gone."""
+        self.site.connections.discard(self)
+        self._backlog = None
+        if self._websocket is not None:
+            self._websocket.client_left()
+        elif self._scope is not None:
+            self._scope.client_left()
+
+    # Requests.
+
+    def _take(self, events: deque[Event]) -> None:
+        while events:
+            event = events[0]
+            scope = self._scope
+            if scope is not None and scope.request_complete:
+                self._backlog = events  # behind a request that is still being answered
+                self._hold_back(len(events))
+                return
+            events.popleft()
+            if isinstance(event, RequestHead):
+                self._begin(event)
+                if self._websocket is not None:
+                    return
+            elif isinstance(event, RemoteProtocolError):
+                self._refuse(event)
+                return
+            elif scope is not None:
+                if isinstance(event, BodyChunk):
+                    scope.body_received(event.data)
+                    self._unread += len(event.data)
+                    if self._unread > UNREAD_BYTES:
+                        self._hold_back(scope.mailbox.depth(0))
+                else:
+                    scope.body_ended()
+        self._backlog = None
+
+    def _begin(self, head: RequestHead) -> None:
+        if head.is_websocket:
+            self._begin_websocket(head)
+            return
+        scope = self._describe(head, "http")
+        scope["method"] = head.method
+        actor = HttpScope(self.site.app, scope, head, self)
+        if self.site.stopping:
+            actor.writer.keep_alive = False
+        self._scope = actor
+        self._unread = 0
+        self.site.start(actor)
+
+    def _begin_websocket(self, head: RequestHead) -> None:
+        try:
+            session = WebSocketSession(
+                head, self.site.config.websocket_limits, self.site.default_headers
+            )
+        except RemoteProtocolError as error:
+            self._end_with(refuse_handshake(error, self.site.default_headers))
+            return
+        scope = self._describe(head, "websocket")
+        scope["subprotocols"] = session.subprotocols
+        scope["extensions"] = {"websocket.http.response": {}}
+        actor = WebSocketScope(self.site.app, scope, session, self)
+        self._websocket = actor
+        self._unread = 0
+        self._since = self.site.now
+        self.site.start(actor)
+        early = self._parser.trailing_data
+        del self._parser
+        if early:
+            self.data_received(early)
+        if self.site.stopping:
+            actor.close(RESTART, "the server is stopping")
+
+    def _describe(self, head: RequestHead, kind: str) -> Scope:
+        root_path = self.site.config.root_path
+        return {
+            "type": kind,
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "http_version": head.http_version,
+            "scheme": ("http" if kind == "http" else "ws") + self._scheme,
+            # The whole path, mount point included, as ASGI 2.4 words it.
+            "path": root_path + head.path,
+            "raw_path": root_path.encode() + head.raw_path,
+            "query_string": head.query_string,
+            "root_path": root_path,
+            "headers": head.headers,
+            "client": self._client,
+            "server": self._server,
+            "state": self.site.state.copy(),
+            "extensions": {},
+        }
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """Answer a request that can't be served, as far as that is still possible."""
+        scope = self._scope
+        if scope is not None:
+            # The fault is in the body of a request whose answer may have begun.
+            self._scope = None
+            started = scope.writer.started
+            scope.client_left()
+            if started:
+                self.transport.abort()
+                return
+        self._end_with(error_response(error.status, error.reason, self.site.default_headers))
+
+    def _end_with(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self._close(linger=True)
+
+    def response_ended(self, scope: HttpScope) -> None:
+        """Go on with the next request, or close."""
+        if self._scope is not scope:
+            return
+        self._scope = None
+        self._since = self.site.now
+        if not scope.writer.keep_alive or not scope.request_complete:
+            self._close(linger=True)
+            return
+        self._unread = 0
+        if self._backlog:
+            self._take(self._backlog)
+        self.resume()
+
+    def state_changed(self) -> None:
+        """Measure from now how long the WebSocket's present state lasts."""
+        self._since = self.site.now
+
+    def resume(self) -> None:
+        """Read again, where reading was held back and nothing waits any more."""
+        self._unread = 0
+        if self._paused and not self._backlog:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def _close(self, *, linger: bool = False) -> None:
+        self._since = self.site.now
+        self._backlog = None
+        self.transport.close(linger=linger)
+
+    # What the server's clock and its stop tell.
+
+    def check(self, now: float) -> None:
+        """Close what has waited too long, and ping who has been silent."""
+        config = self.site.config
+        waited = now - self._since
+        websocket = self._websocket
+        if websocket is not None:
+            state = websocket.session.state
+            if state is State.OPEN:
+                self._check_alive(websocket, waited)
+            elif state is not State.CONNECTING and waited > config.close_timeout:
+                self.transport.abort()
+        elif self._scope is None:
+            if self.transport.closing:
+                if waited > config.close_timeout:
+                    self.transport.abort()
+            elif self._parser.idle:
+                if waited > config.keep_alive_timeout:
+                    self._close()
+            elif waited > config.head_timeout:
+                self._end_with(error_response(408, headers=self.site.default_headers))
+
+    def _check_alive(self, websocket: WebSocketScope, silent: float) -> None:
+        config = self.site.config
+        interval = config.websocket_ping_interval
+        if interval is None or silent < interval:
+            return
+        if not websocket.session.awaiting_pong:
+            websocket.ping()
+        elif silent >= interval + config.websocket_ping_timeout:
+            websocket.close(INTERNAL_ERROR, "keepalive ping timeout")
+
+    def shut_down(self) -> None:
+        """Serve nobody new, and ask whoever is served to come to an end."""
+        if self._websocket is not None:
+            self._websocket.close(RESTART, "the server is stopping")
+        elif self._scope is not None:
+            self._scope.writer.keep_alive = False
+        else:
+            self._close()

@@ -1,0 +1,143 @@
+"""What all connections of one server share: the application, the rules, the clock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+import time
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from ..actors import ActorRef, DynamicSupervisor
+from ._types import App, Scope
+from .http import Headers, RequestLimits, render_date
+from .lifespan import LifespanMode
+from .scopes import SCOPE_SPEC, ScopeActor
+from .websocket import WebSocketLimits
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is told of one finished request or one step of a WebSocket, for access logs.
+
+    Args:
+        scope: the ASGI scope.
+        status: the HTTP status of the answer, 101 for an accepted WebSocket and the
+            close code for an ended one.
+        step: "response", "accept", "reject" or "close".
+        seconds: since the scope began.
+    """
+
+    scope: Scope
+    status: int
+    step: str
+    seconds: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """How a server treats its connections; times in seconds, sizes in bytes.
+
+    Args:
+        root_path: where a proxy mounts the application; put in front of each path.
+        lifespan: "on" asks for ASGI's lifespan and fails without it, "off" never asks,
+            "auto" asks and goes on without.
+        keep_alive_timeout: an idle connection is closed after this; 5, as uvicorn's, is
+            longer than the pause between the requests of one page.
+        head_timeout: the head of a request must be complete within this; 10 bounds what
+            a client that sends a byte at a time can hold.
+        graceful_timeout: a stop takes no longer than this in all.
+        websocket_ping_interval: an open WebSocket is pinged when this long nothing came
+            from it; None never pings. 20 keeps the usual proxies (60) from closing it.
+        websocket_ping_timeout: closed with 1011 if the ping is not answered within this.
+        close_timeout: a peer has this long to answer a close, or to read the last bytes.
+        request_limits: sizes of a request's head.
+        websocket_limits: sizes of messages, and compression.
+        server_header: value of the `server` header, None for none.
+        date_header: whether responses say `date`, as RFC 9110 section 6.6.1 asks.
+        on_access: called, in the trio thread, with each `Access`; it must not raise.
+    """
+
+    root_path: str = ""
+    lifespan: LifespanMode = "auto"
+    keep_alive_timeout: float = 5.0
+    head_timeout: float = 10.0
+    graceful_timeout: float = 30.0
+    websocket_ping_interval: float | None = 20.0
+    websocket_ping_timeout: float = 20.0
+    close_timeout: float = 10.0
+    request_limits: RequestLimits = field(default_factory=RequestLimits)
+    websocket_limits: WebSocketLimits = field(default_factory=WebSocketLimits)
+    server_header: str | None = "greenroom"
+    date_header: bool = True
+    on_access: Callable[[Access], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.lifespan not in ("auto", "on", "off"):
+            raise ValueError(f"lifespan is {self.lifespan!r}; it must be 'auto', 'on' or 'off'")
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise ValueError(
+                f"root_path is {self.root_path!r}; it must begin with a slash and end with none"
+            )
+        for name in ("keep_alive_timeout", "head_timeout", "graceful_timeout", "close_timeout"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must not be negative")
+        if self.websocket_ping_interval is not None and self.websocket_ping_interval <= 0:
+            raise ValueError(
+                f"websocket_ping_interval is {self.websocket_ping_interval!r}; "
+                "it must be positive, or None for no pings"
+            )
+
+
+@final
+class Site:
+    """One running server's shared state; connections hold a reference to it."""
+
+    __slots__ = (
+        "app",
+        "config",
+        "connections",
+        "default_headers",
+        "now",
+        "running",
+        "state",
+        "stopping",
+        "supervisor",
+    )
+
+    def __init__(
+        self, app: App, config: ServerConfig, state: dict[str, Any], supervisor: DynamicSupervisor
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.state = state
+        self.supervisor = supervisor
+        self.connections: set[Connection] = set()
+        self.running: set[ScopeActor] = set()
+        self.stopping = False
+        self.tick()
+
+    def tick(self) -> None:
+        """Take the time; called every second, so that no message has to."""
+        self.now = trio.current_time()
+        headers: Headers = []
+        if self.config.date_header:
+            headers.append((b"date", render_date(time.time())))
+        if self.config.server_header is not None:
+            headers.append((b"server", self.config.server_header.encode("latin-1")))
+        self.default_headers = headers
+
+    def start(self, actor: ScopeActor) -> ActorRef[Any]:
+        """Start a scope's actor, supervised."""
+        self.running.add(actor)
+        return self.supervisor.start_child(SCOPE_SPEC, actor)
+
+    def log_access(self, scope: Scope, status: int, step: str, began: float) -> None:
+        """Tell `on_access`, if anybody wants to know."""
+        on_access = self.config.on_access
+        if on_access is not None:
+            on_access(Access(scope, status, step, trio.current_time() - began))

@@ -1,0 +1,111 @@
+"""An HTTP request as a scope actor: body parts in, response messages out.
+
+`_parser.py` and `_response.py` decide; this only moves what they say between the mailbox
+and the connection.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from ...actors import ExitReason, Normal
+from .._errors import ClientDisconnected
+from .._types import App, Message, Scope
+from ..scopes import EVENTS, ScopeActor, logger
+from ._events import RequestHead
+from ._responses import CONTINUE, ResponseWriter
+
+if TYPE_CHECKING:
+    from .._connection import Connection
+
+
+@final
+class HttpScope(ScopeActor):
+    """One request and its response."""
+
+    def __init__(self, app: App, scope: Scope, head: RequestHead, connection: "Connection") -> None:
+        super().__init__(app, scope)
+        self.request_complete = False
+        self.began = trio.current_time()
+        self.writer = ResponseWriter(head, connection.site.default_headers)
+        self._connection = connection
+        self._transport = connection.transport
+        self._awaits_continue = head.expects_continue
+        self._last_part: Message | None = None
+        self._disconnected = False  # the application's last event is, or will be, http.disconnect
+
+    # What the connection tells.
+
+    def body_received(self, data: bytes) -> None:
+        """Queue a part of the request's body."""
+        self._awaits_continue = False
+        self._last_part = {"type": "http.request", "body": data, "more_body": True}
+        self.mailbox.put(self._last_part, EVENTS)
+
+    def body_ended(self) -> None:
+        """Mark the last part of the body as such, or queue an empty last one."""
+        self._awaits_continue = False
+        self.request_complete = True
+        if self._last_part is not None and self.mailbox.depth(EVENTS):
+            self._last_part["more_body"] = False
+        else:
+            self.mailbox.put({"type": "http.request", "body": b"", "more_body": False}, EVENTS)
+        self._last_part = None
+
+    def client_left(self) -> None:
+        """Queue `http.disconnect`, once."""
+        if not self._disconnected:
+            self._disconnected = True
+            self.mailbox.put({"type": "http.disconnect"}, EVENTS)
+
+    # What the application does.
+
+    def read_ready(self) -> None:
+        """Let the client go on: with its body, with the next part, or with nothing more."""
+        if self._disconnected:
+            # Asked again after the end, ASGI servers repeat the last event.
+            self.mailbox.put({"type": "http.disconnect"}, EVENTS)
+            return
+        if self._awaits_continue and not self.writer.started:
+            self._awaits_continue = False
+            self._transport.write(CONTINUE)
+        self._connection.resume()
+
+    @property
+    def congested(self) -> bool:
+        """Whether a sender should wait for the client to read."""
+        return self._transport.congested
+
+    def wake_writer_with(self, wake: Callable[[], object]) -> None:
+        """Call `wake` once when the client has read enough, or has gone."""
+        self._transport.wake_when_writable(wake)
+
+    def send_nowait(self, message: Message) -> bool:
+        """Write what `message` says; see `ScopeActor.send_nowait`."""
+        data = self.writer.send(message)
+        if self._transport.closed:
+            raise ClientDisconnected
+        if data:
+            self._transport.write(data)
+            self._budget -= len(data) >> 12  # 64 parts or 256 KiB, whichever comes first
+        if self.writer.complete:
+            self._response_ended()
+        return not self._transport.congested
+
+    def _response_ended(self) -> None:
+        if self.mailbox.wake is not None:
+            self.client_left()  # somebody waits for the end of the exchange, and this is it
+        else:
+            self._disconnected = True
+        self._connection.site.log_access(self.scope, self.writer.status, "response", self.began)
+        self._connection.response_ended(self)
+
+    def ended(self, reason: ExitReason) -> None:
+        """Answer 500 if the application gave no complete response."""
+        if self.writer.complete or self._transport.closed:
+            return
+        if isinstance(reason, Normal) and not self._disconnected:
+            logger.error("the application returned from %s without a complete response", self)
+        self._transport.write(self.writer.fail())
+        self._response_ended()

@@ -1,0 +1,279 @@
+"""An ASGI scope as an actor: its mailbox, its `receive` and its `send`.
+
+A scope actor's life is one call of the application. Two feeds fill its mailbox: the
+server's events in wire order, never dropped, and channel-layer messages, bounded.
+`http/_scope.py` and `websocket/_scope.py` are the scopes that this package serves itself;
+`open_scopes` opens scopes of any other protocol, for servers written outside.
+
+Source: the ASGI specification 3.0, "Connection Scope" and "Events".
+"""
+
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, final
+
+import trio
+
+from ..actors import (
+    Actor,
+    ActorRef,
+    ChildSpec,
+    Context,
+    Crash,
+    Delivery,
+    DynamicSupervisor,
+    ExitReason,
+    Lane,
+    Mailbox,
+    Restart,
+    open_dynamic_supervisor,
+)
+from ._errors import ClientDisconnected, LocalProtocolError
+from ._types import App, Message, Scope, Send
+
+EVENTS: Final = 0  # the lane of the server's events
+MESSAGES: Final = 1  # the lane of channel-layer messages
+MESSAGES_CAPACITY: Final = 100  # Channels' default for one channel
+BUDGET: Final = 64  # messages an application may take or send before others get a turn
+BYTES_BUDGET: Final = 262_144  # the same in bytes: large messages cost the neighbours more
+
+logger = logging.getLogger("greenroom.scopes")
+
+
+def open_mailbox() -> Mailbox:
+    """Make the mailbox of one scope: a lane for each of its two feeds."""
+    return Mailbox(Lane(), Lane(capacity=MESSAGES_CAPACITY))
+
+
+def describe(scope: Scope) -> str:
+    """Say in a few words which scope this is, for logs.
+
+    >>> describe({"type": "websocket", "path": "/chat/", "client": ("127.0.0.1", 5000)})
+    'websocket /chat/ of 127.0.0.1:5000'
+    >>> describe({"type": "http", "method": "GET", "path": "/", "client": None})
+    'http GET /'
+    """
+    words = [str(scope["type"])]
+    words += [str(scope[key]) for key in ("method", "path", "channel") if key in scope]
+    client = scope.get("client")
+    if client:
+        words.append(f"of {client[0]}:{client[1]}")
+    return " ".join(words)
+
+
+class ScopeActor(Actor[Message]):
+    """One scope of one application, between its events and its `send`.
+
+    `receive` and `send` are handed to the application, awaited under trio. The methods
+    that end in `_nowait`, `wake_writer_with` and `read_ready` are the same without the
+    waiting, for bridges that wait in another way; they belong to the trio thread.
+    """
+
+    def __init__(self, app: App, scope: Scope) -> None:
+        self.app = app
+        self.scope = scope
+        self.mailbox = open_mailbox()
+        self._budget = BUDGET
+
+    def __str__(self) -> str:
+        return describe(self.scope)
+
+    async def run(self, ctx: Context) -> None:
+        """Call the application; its end is the actor's end."""
+        await self.app(self.scope, self.receive, self.send)
+
+    # Not the actor's handler of messages, which an actor with a `run` of its own has none of.
+    async def receive(self) -> Message:  # type: ignore[override]
+        """Wait for the next event of the server, as ASGI's `receive`."""
+        mailbox = self.mailbox
+        while not mailbox.depth(EVENTS):
+            self._budget = BUDGET
+            self.read_ready()
+            if not mailbox.depth(EVENTS):
+                await mailbox.wait()
+        await self._spend(1)
+        message: Message = mailbox.get_nowait_from(EVENTS)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Hand one message of the application to the client, as ASGI's `send`.
+
+        Waits while more is on the way to the client than the transport holds.
+        """
+        if not self.send_nowait(message):
+            self._budget = BUDGET
+            while self.congested:
+                await self._wait_writable()
+            return
+        await self._spend(1)
+
+    async def _wait_writable(self) -> None:
+        task = trio.lowlevel.current_task()
+        waiting = True
+
+        def wake() -> None:
+            if waiting:
+                trio.lowlevel.reschedule(task)
+
+        def give_up(_raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
+            nonlocal waiting
+            waiting = False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.wake_writer_with(wake)
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+
+    async def _spend(self, messages: int) -> None:
+        self._budget -= messages
+        if self._budget <= 0:
+            self._budget = BUDGET
+            await trio.lowlevel.checkpoint()
+
+    def read_ready(self) -> None:
+        """Learn that the application waits for an event and none is there.
+
+        A scope that had stopped reading its socket reads again, and one that can say
+        at once what comes next puts it into the mailbox.
+        """
+
+    @property
+    @abstractmethod
+    def congested(self) -> bool:
+        """Whether a sender should wait for the client to read."""
+
+    @abstractmethod
+    def send_nowait(self, message: Message) -> bool:
+        """Hand on one message; False asks the sender to wait until no longer congested.
+
+        Raises:
+            LocalProtocolError: the message breaks a rule of ASGI, named in the text.
+            ClientDisconnected: the client has gone.
+        """
+
+    @abstractmethod
+    def wake_writer_with(self, wake: Callable[[], object]) -> None:
+        """Call `wake` once when the client has read enough, or has gone."""
+
+    @abstractmethod
+    def ended(self, reason: ExitReason) -> None:
+        """Tell the client what is still to be told, after the application's end."""
+
+
+SCOPE_SPEC: Final = ChildSpec(
+    id="scope",
+    factory=lambda actor: actor,  # made by the connection, which keeps it
+    restart=Restart.TEMPORARY,
+)
+
+
+def scope_ended(_ref: ActorRef[Any], actor: Actor[Any], reason: ExitReason) -> None:
+    """Log a scope's crash, once, and let it say goodbye to its client.
+
+    For `open_dynamic_supervisor(on_exit=...)` of a supervisor of scopes.
+    """
+    assert isinstance(actor, ScopeActor | Conversation)
+    if isinstance(reason, Crash) and not isinstance(reason.error, ClientDisconnected):
+        logger.error("the application failed in %s", actor, exc_info=reason.error)
+    actor.ended(reason)
+
+
+@final
+class Conversation(Actor[Message]):
+    """One scope of a protocol that this package does not serve itself; see `open_scopes`."""
+
+    def __init__(self, app: App, scope: Scope, send: Send) -> None:
+        self.app = app
+        self.scope = scope
+        self.mailbox = Mailbox(Lane(capacity=BUDGET), Lane(capacity=MESSAGES_CAPACITY))
+        self.ref: ActorRef[Message]
+        self._send = send
+
+    def __str__(self) -> str:
+        return describe(self.scope)
+
+    async def run(self, ctx: Context) -> None:
+        """Call the application; its end is the actor's end."""
+        await self.app(self.scope, self.receive, self.send)
+
+    async def receive(self) -> Message:  # type: ignore[override]
+        """Wait for the next event, as ASGI's `receive`."""
+        while not self.mailbox.depth(EVENTS):
+            await self.mailbox.wait()
+        message: Message = self.mailbox.get_nowait_from(EVENTS)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Hand one message of the application to the server's own `send`.
+
+        Raises:
+            LocalProtocolError: the message is no dict with a str `type`.
+        """
+        if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+            raise LocalProtocolError(f"send() takes a dict with a str 'type', not {message!r}")
+        await self._send(message)
+
+    def put(self, event: Message) -> Delivery:
+        """Hand one event to the application, unless 64 wait there already."""
+        return self.mailbox.put(event, EVENTS)
+
+    async def feed(self, event: Message) -> Delivery:
+        """Hand one event to the application once it has room; the result says if it lives.
+
+        A server that reads its next line only after `feed` slows its client down to
+        the application's own speed.
+        """
+        return await self.mailbox.feed(event, EVENTS)
+
+    def stop(self) -> None:
+        """Cancel the application."""
+        self.ref.stop()
+
+    async def join(self) -> ExitReason:
+        """Wait for the application's end, and tell how it came."""
+        return await self.ref.join()
+
+    def ended(self, _reason: ExitReason) -> None:
+        """Take no more events."""
+        self.mailbox.close()
+
+
+@final
+class Scopes:
+    """Scopes of one application, each a supervised actor; made by `open_scopes`."""
+
+    def __init__(self, app: App, supervisor: DynamicSupervisor) -> None:
+        self._app = app
+        self._supervisor = supervisor
+
+    def open(self, scope: Scope, send: Send) -> Conversation:
+        """Start the application for `scope`, at once; `send` gets what it sends.
+
+        `scope` needs a str `type`; `asgi`, with the version, is added where it is missing.
+        What the application raises is logged and ends this scope alone.
+
+        Raises:
+            ValueError: `scope` has no str `type`.
+        """
+        if not isinstance(scope.get("type"), str):
+            raise ValueError(f"a scope needs a str 'type', this one has only {sorted(scope)}")
+        scope.setdefault("asgi", {"version": "3.0", "spec_version": "2.5"})
+        conversation = Conversation(self._app, scope, send)
+        conversation.ref = self._supervisor.start_child(SCOPE_SPEC, conversation)
+        return conversation
+
+    def __len__(self) -> int:
+        return len(self._supervisor)
+
+
+@asynccontextmanager
+async def open_scopes(app: App) -> AsyncIterator[Scopes]:
+    """Serve scopes of a protocol of your own: the server's part is to read and write.
+
+    `app` is awaited in trio tasks; `greenroom.bridges.asyncio.hosted` makes one of any
+    application written for asyncio. At the end of the block the running ones are
+    cancelled.
+    """
+    async with open_dynamic_supervisor(on_exit=scope_ended) as supervisor:
+        yield Scopes(app, supervisor)

@@ -1,0 +1,132 @@
+"""A WebSocket as a scope actor: messages in, messages out.
+
+`_session.py` decides; this only moves what it says between the mailbox and the connection.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from ...actors import Crash, ExitReason, Normal
+from .._errors import ClientDisconnected, LocalProtocolError
+from .._types import App, Message, Scope
+from ..scopes import EVENTS, ScopeActor
+from ._closing import INTERNAL_ERROR, NORMAL, RESTART
+from ._session import WebSocketSession
+from ._states import State
+
+if TYPE_CHECKING:
+    from .._connection import Connection
+
+
+@final
+class WebSocketScope(ScopeActor):
+    """One WebSocket from its upgrade request on."""
+
+    def __init__(
+        self, app: App, scope: Scope, session: WebSocketSession, connection: "Connection"
+    ) -> None:
+        super().__init__(app, scope)
+        self.session = session
+        self.began = trio.current_time()
+        self._connection = connection
+        self._transport = connection.transport
+        self._disconnected = False
+        self.mailbox.put({"type": "websocket.connect"}, EVENTS)
+
+    # What the connection tells.
+
+    def data_received(self, data: bytes) -> None:
+        """Queue the messages that `data` completes, and answer what needs no application."""
+        session = self.session
+        for message in session.receive_data(data):
+            self._deliver(message)
+        self._settle()
+
+    def client_left(self) -> None:
+        """Queue `websocket.disconnect`, unless one is there already."""
+        for message in self.session.receive_eof():
+            self._deliver(message)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Close from the server's side, and tell the application."""
+        data, messages = self.session.fail(code, reason)
+        for message in messages:
+            self._deliver(message)
+        self._transport.write(data)
+        self._connection.state_changed()
+        self._settle()
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life."""
+        self._transport.write(self.session.ping())
+
+    def _deliver(self, message: Message) -> None:
+        if message["type"] == "websocket.disconnect":
+            self._disconnected = True
+            self._log("close", message["code"])
+        self.mailbox.put(message, EVENTS)
+
+    def _settle(self) -> None:
+        if self.session.outgoing:
+            self._transport.write(self.session.data_to_send())
+        if self.session.should_close:
+            self._transport.close()
+
+    def _log(self, step: str, status: int) -> None:
+        self._connection.site.log_access(self.scope, status, step, self.began)
+
+    # What the application does.
+
+    def read_ready(self) -> None:
+        """Let the client go on sending."""
+        if self._disconnected and not self.mailbox.depth(EVENTS):
+            raise LocalProtocolError(
+                "receive() was called again after it gave websocket.disconnect, "
+                "which is the last event of a WebSocket"
+            )
+        self._connection.resume()
+
+    @property
+    def congested(self) -> bool:
+        """Whether a sender should wait for the client to read."""
+        return self._transport.congested
+
+    def wake_writer_with(self, wake: Callable[[], object]) -> None:
+        """Call `wake` once when the client has read enough, or has gone."""
+        self._transport.wake_when_writable(wake)
+
+    def send_nowait(self, message: Message) -> bool:
+        """Write what `message` says; see `ScopeActor.send_nowait`."""
+        session = self.session
+        before = session.state
+        data = session.send(message)
+        if data:
+            self._transport.write(data)
+            self._budget -= len(data) >> 12  # 64 messages or 256 KiB, whichever comes first
+        if session.state is not before:
+            self._advanced(before, message)
+        return not self._transport.congested
+
+    def _advanced(self, before: State, message: Message) -> None:
+        if before is State.CONNECTING:
+            if self.session.state is State.OPEN:
+                self._log("accept", 101)
+                self.data_received(b"")  # a client may have sent before it was accepted
+            else:
+                self._log("reject", message.get("status", 403))
+        self._connection.state_changed()
+        self._settle()
+
+    def ended(self, reason: ExitReason) -> None:
+        """Close what the application left open: 1000, after a crash 1011, when stopped 1012."""
+        if self._transport.closed:
+            return
+        crashed = isinstance(reason, Crash) and not isinstance(reason.error, ClientDisconnected)
+        if crashed or self.session.state in (State.CONNECTING, State.DENYING):
+            self._transport.write(self.session.crash())
+            self._settle()
+        elif self.session.state is State.OPEN:
+            self.close(NORMAL if isinstance(reason, Normal) else RESTART)
+        self._connection.resume()  # so that the peer's answer to the close is seen
