@@ -147,6 +147,7 @@ class RequestParser:
                 position = after
         except RemoteProtocolError as failure:
             self._failure = failure
+            self._step = RequestParser._ignore
             if self._pieces:
                 self._flush_body()
             raise RemoteProtocolError(failure.status, failure.reason, events) from None
@@ -215,22 +216,21 @@ class RequestParser:
         for example because it ends its lines with LF alone, is told so at once.
         """
         limit = position + self._room
-        complete = True
         if data.startswith(b"\r\n", position, limit):
             return position + 2, True
-        stop = data.find(b"\r\n\r\n", position, limit) + 2
-        if stop < 2:
-            complete = False
-            stop = max(position, data.rfind(b"\n", position, limit) + 1)
-        if stop > position:
+        last_line_feed = data.rfind(b"\n", position, limit)
+        if last_line_feed >= 0:
+            end = data.find(b"\r\n\r\n", position, last_line_feed + 1)
+            stop = last_line_feed + 1 if end < 0 else end + 2
             most = self._limits.max_headers - len(self._fields)
             self._fields += parse_fields(data, position, stop, most)
+            if end >= 0:
+                return stop + 2, True
             self._room -= stop - position
-        if complete:
-            return stop + 2, True
-        if len(data) - stop >= self._room:
+            position = stop
+        if len(data) - position >= self._room:
             raise RemoteProtocolError(431, "the header section is too large")  # RFC 6585 section 5
-        return stop, False
+        return position, False
 
     def _read_body(self, data: bytes, position: int) -> int:
         position = self._take_body(data, position)
