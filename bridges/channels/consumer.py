@@ -1,0 +1,251 @@
+"""What a consumer is: handlers for messages, one instance for one scope.
+
+A message's `type` names its handler: `websocket.receive` goes to `websocket_receive`. They
+come from the client and from the channel layer, and are handled one at a time.
+
+Source: `channels.consumer` 4.3. Unlike there: no thread is visited for a message of an async
+consumer; sync handlers each lease a thread, so that one slow consumer does not stop the
+others; a `type` cannot call the methods of the consumer classes themselves; and when a
+handler fails, `websocket_disconnect` is still called, so that groups are left.
+"""
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial, update_wrapper
+from typing import Any, ClassVar, Final
+
+from ...runtime._types import App, Message, Receive, Scope, Send
+from ...runtime.flavours import Flavour, speaks
+from ...runtime.scopes import EVENTS, MESSAGES
+from ..asyncio import call_app
+from ..django.database import database_guard
+from ..threads import call_home, run_sync
+from . import DEFAULT_CHANNEL_LAYER
+from ._intake import DirectIntake, Intake, PumpedIntake, open_pumps, read, source_of
+from .db import aclose_old_connections as aclose_old_connections
+from .db import database_sync_to_async as database_sync_to_async
+from .exceptions import StopConsumer
+from .layers import get_channel_layer
+from .utils import await_many_dispatch as await_many_dispatch
+
+__all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
+
+logger = logging.getLogger("greenroom.channels")
+
+# Handlers that the consumer classes define for messages of ASGI's protocols. Their other
+# methods, such as `close`, are not for a message's type to call.
+PROTOCOL_HANDLERS: Final = frozenset(
+    {
+        "http_disconnect",
+        "http_request",
+        "websocket_connect",
+        "websocket_disconnect",
+        "websocket_receive",
+    }
+)
+
+
+# What a consumer is told after one of its handlers has failed: the connection will be closed.
+GOODBYES: Final[dict[str, Message]] = {
+    "http": {"type": "http.disconnect"},
+    "websocket": {"type": "websocket.disconnect", "code": 1011, "reason": ""},
+}
+
+
+def get_handler_name(message: Message) -> str:
+    """Give the name of the method that handles `message`.
+
+    >>> get_handler_name({"type": "chat.message"})
+    'chat_message'
+
+    Raises:
+        ValueError: the message has no type, or one that names a private method.
+    """
+    if "type" not in message:
+        raise ValueError("Incoming message has no 'type' attribute")
+    name: str = message["type"].replace(".", "_")
+    if name.startswith("_"):
+        raise ValueError("Malformed type in message (leading underscore)")
+    return name
+
+
+class AsyncConsumer:
+    """A consumer whose handlers are coroutines.
+
+    They are awaited under asyncio. A subclass whose handlers are written for trio says
+    `greenroom_flavour = "trio"`.
+    """
+
+    _sync = False
+    channel_layer_alias: ClassVar[str] = DEFAULT_CHANNEL_LAYER
+    greenroom_flavour: ClassVar[Flavour] = "asyncio"
+
+    # Message type -> handler name, for types that were found to have one. One dict a class.
+    _handler_names: ClassVar[dict[str, str]] = {}
+
+    scope: Scope
+    channel_layer: Any
+    channel_name: str
+    channel_receive: Callable[[], Awaitable[Message]]
+    base_send: Callable[[Message], Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._handler_names = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle the messages of one scope until a handler ends it by `StopConsumer`."""
+        layer = get_channel_layer(self.channel_layer_alias)
+        flavour = self.greenroom_flavour
+        if flavour == "both" and layer is not None and not hasattr(layer, "subscribe"):
+            flavour = "asyncio"  # a layer of somebody else, who wrote it for asyncio
+        serve = speaks(flavour)(partial(self._serve, layer))
+        await call_app(serve, scope, receive, send)
+
+    async def _serve(self, layer: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.channel_layer = layer
+        self.base_send = self._make_base_send(send)
+        subscribe = getattr(layer, "subscribe", None)
+        source = source_of(receive)
+        pumps: list[tuple[Callable[[], Awaitable[Message]], int]] = []
+        intake: DirectIntake | PumpedIntake
+        if source is not None and (layer is None or subscribe is not None):
+            intake = DirectIntake(source)
+        else:
+            intake = PumpedIntake()
+            pumps.append((receive, EVENTS))
+        subscription = None
+        if layer is not None:
+            self.channel_name = await layer.new_channel()
+            self.channel_receive = partial(layer.receive, self.channel_name)
+            if subscribe is not None:
+                subscription = subscribe(self.channel_name, intake.mailbox, MESSAGES)
+            else:
+                pumps.append((self.channel_receive, MESSAGES))
+        try:
+            if isinstance(intake, PumpedIntake):
+                async with open_pumps(intake, pumps):
+                    await self._handle_all(intake)
+            else:
+                await self._handle_all(intake)
+        finally:
+            if subscription is not None:
+                subscription.close()
+
+    def _make_base_send(self, send: Send) -> Callable[[Message], Any]:
+        return send
+
+    async def _handle_all(self, intake: Intake) -> None:
+        error, message = await read(intake, self.dispatch)
+        try:
+            if isinstance(error, StopConsumer):
+                return
+            await self._leave(message)
+            raise error
+        finally:
+            del error  # its traceback holds this frame: no reference cycle
+
+    async def _leave(self, message: Message | None) -> None:
+        """Clean up after the handler of `message` has failed, as if the client had left."""
+        goodbye = GOODBYES.get(self.scope["type"])
+        if goodbye is None or (message is not None and message.get("type") == goodbye["type"]):
+            return
+        if not hasattr(self, get_handler_name(goodbye)):
+            return
+        try:
+            await self.dispatch(dict(goodbye))
+        except StopConsumer:
+            return
+        except Exception:
+            # The first failure is the one that the server shall learn of.
+            logger.exception("%s failed again while it was disconnected", type(self).__name__)
+
+    async def dispatch(self, message: Message) -> None:
+        """Call the handler of `message`.
+
+        Raises:
+            ValueError: there is none.
+        """
+        await self._handler_of(message)(message)
+
+    def _handler_of(self, message: Message) -> Callable[[Message], Any]:
+        try:
+            name = self._handler_names[message["type"]]
+        except (KeyError, TypeError):
+            name = self._find_handler(message)
+        handler: Callable[[Message], Any] = getattr(self, name)
+        return handler
+
+    def _find_handler(self, message: Message) -> str:
+        name = get_handler_name(message)
+        owner = next((cls for cls in type(self).__mro__ if name in cls.__dict__), None)
+        handler = getattr(self, name, None)
+        ours = owner is not None and owner.__module__.startswith(__package__)
+        if owner is None:  # an attribute of the instance, such as `scope`, or nothing
+            ours = name in AsyncConsumer.__annotations__
+        if not callable(handler) or (ours and name not in PROTOCOL_HANDLERS):
+            raise ValueError(f"No handler for message type {message['type']}")
+        self._handler_names[message["type"]] = name
+        return name
+
+    async def send(self, message: Message) -> None:
+        """Send one message to the client, as ASGI's `send`."""
+        await self.base_send(message)
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> App:
+        """Give an ASGI application that makes an instance of this consumer for each scope.
+
+        It may be awaited under trio and under asyncio. `initkwargs` go to the constructor.
+        """
+
+        @speaks("both")
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await call_app(cls(**initkwargs), scope, receive, send)
+
+        app.consumer_class = cls  # type: ignore[attr-defined]
+        app.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
+        # Its name and documentation, not its attributes: those of a class are not the app's.
+        return update_wrapper(app, cls, updated=())
+
+
+class SyncConsumer(AsyncConsumer):
+    """A consumer whose handlers are plain functions: each call runs in a leased thread."""
+
+    _sync = True
+    greenroom_flavour: ClassVar[Flavour] = "both"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if (
+            "greenroom_flavour" not in cls.__dict__
+            and ("__call__", "dispatch") & cls.__dict__.keys()
+        ):
+            cls.greenroom_flavour = "asyncio"  # what overrides them in async code awaits asyncio
+
+    def _make_base_send(self, send: Send) -> Callable[[Message], Any]:
+        return partial(call_home, send)
+
+    async def dispatch(self, message: Message) -> None:
+        """Call the handler of `message` in a leased thread.
+
+        Raises:
+            ValueError: there is none.
+            TypeError: it is a coroutine function.
+        """
+        await run_sync(self._handle, message, around=database_guard)
+
+    def _handle(self, message: Message) -> None:
+        result = self._handler_of(message)(message)
+        if result is not None and inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(
+                f"the handler of {message['type']} is a coroutine function; the handlers of "
+                f"{type(self).__name__}, a sync consumer, are plain functions"
+            )
+
+    def send(self, message: Message) -> None:  # type: ignore[override]
+        """Send one message to the client, from a handler."""
+        self.base_send(message)

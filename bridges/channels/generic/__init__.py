@@ -1,0 +1,1 @@
+"""Consumers that know a protocol: `websocket` and `http`."""

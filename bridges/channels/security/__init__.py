@@ -1,0 +1,1 @@
+"""Checks that a connection passes before it reaches a consumer."""
