@@ -33,8 +33,9 @@ def check_files(wheel: Path) -> None:
     """Compare the wheel's list of files with the checkout's."""
     tracked = run("git", "ls-files", *SHIPPED).split()
     expected = {f"greenroom/{name}" for name in tracked}
-    names = set(zipfile.ZipFile(wheel).namelist())
-    packed = {name for name in names if not name.startswith(f"greenroom-{version(wheel)}.dist-info")}
+    metadata = f"greenroom-{version(wheel)}.dist-info/"
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if not name.startswith(metadata)}
     if missing := sorted(expected - packed):
         sys.exit(f"not in the wheel: {', '.join(missing)}")
     if extra := sorted(packed - expected):

@@ -150,8 +150,8 @@ def open_inherited(fd: int) -> list[socket.socket]:
     raise CannotListen(shown, why)
 
 
-def describe(listener: socket.socket) -> str:
-    """Give the address to type into a browser, or `unix:` and the path.
+def describe(listener: socket.socket, *, secure: bool = False) -> str:
+    """Give the address to type into a browser, with https if `secure`, or `unix:` and the path.
 
     >>> with socket.create_server(("127.0.0.1", 0)) as listener:
     ...     describe(listener).rpartition(":")[0]
@@ -159,7 +159,7 @@ def describe(listener: socket.socket) -> str:
     """
     address = listener.getsockname()
     if listener.family in (socket.AF_INET, socket.AF_INET6):
-        return f"http://{_bracketed(address[0])}:{address[1]}"
+        return f"http{'s' if secure else ''}://{_bracketed(address[0])}:{address[1]}"
     return f"unix:{os.fsdecode(address)}"
 
 
