@@ -7,12 +7,12 @@ what comes back, and asks `should_close`. Which step may follow which is the tab
 Source: the ASGI specification 2.5, "WebSocket", and "WebSocket Denial Response".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from .._errors import ClientDisconnected, LocalProtocolError, UnexpectedMessage
 from .._types import Message
-from ..http import Headers, RequestHead, ResponseWriter, error_response
+from ..http import RequestHead, ResponseWriter, error_response
 from ._closing import ABNORMAL, INTERNAL_ERROR, NORMAL, RESTART, TRY_AGAIN_LATER
 from ._events import Close, Event, Fault, Ping, Pong
 from ._frames import (
@@ -54,7 +54,8 @@ class WebSocketSession:
     Args:
         head: the request; its `is_websocket` is true.
         limits: sizes and compression.
-        default_headers: what every response of this server carries, such as `date`.
+        default_headers: what every response of this server carries, such as `date`;
+            names in lower case.
 
     Raises:
         RemoteProtocolError: the handshake is wrong. The server answers with its status.
@@ -79,7 +80,7 @@ class WebSocketSession:
         self,
         head: RequestHead,
         limits: WebSocketLimits = _DEFAULT_LIMITS,
-        default_headers: Headers | None = None,
+        default_headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         handshake = Handshake(head, per_message_deflate=limits.per_message_deflate)
         self.state = State.CONNECTING
@@ -88,7 +89,7 @@ class WebSocketSession:
 
         # While it connects or is denied.
         self._handshake: Handshake | None = handshake
-        self._default_headers = default_headers or []
+        self._default_headers = default_headers
         self._response: ResponseWriter | None = None
 
         # While it is open.
@@ -195,14 +196,16 @@ class WebSocketSession:
 
         An open WebSocket is closed with `code`, such as 1012 for a restart; while the
         handshake waits, the client sees HTTP 503 for 1012 and 1013 and 500 for others.
+
+        Raises:
+            ValueError: `code` may not be sent, or `reason` is longer than 123 bytes.
         """
         data = b""
         if self.state is State.CONNECTING:
             status = 503 if code in (RESTART, TRY_AGAIN_LATER) else 500
             data = error_response(status, headers=self._default_headers)
-        elif self._response is not None:
+        elif self.state is State.DENYING and self._response is not None:
             data = self._response.fail()  # a 500 if nothing of the denial has left yet
-            self._response = None
         elif self.state is State.OPEN:
             data = self.data_to_send() + encode_close(code, reason)
         self.state = advance(self.state, Step.FAILED)
@@ -295,7 +298,7 @@ class WebSocketSession:
         subprotocol = message.get("subprotocol")
         headers = check_accept_headers(message.get("headers") or ())
         named = {name for name, _ in headers}
-        defaults = [pair for pair in self._default_headers if pair[0].lower() not in named]
+        defaults = [pair for pair in self._default_headers if pair[0] not in named]
         data = self._handshake.accept(subprotocol, defaults + headers)
         self._forget_handshake()
         return data
@@ -339,7 +342,7 @@ class WebSocketSession:
     def _forget_handshake(self) -> None:
         """An idle WebSocket should hold nothing of its request."""
         self._handshake = None
-        self._default_headers = []
+        self._default_headers = ()
 
 
 _SENDERS: Final[dict[str, Callable[[WebSocketSession, Message], bytes]]] = {
