@@ -118,7 +118,7 @@ class ResponseWriter:
         try:
             following = NEXT[kind][self.state]  # type: ignore[index]
         except (KeyError, TypeError):
-            raise UnexpectedMessage(self.state.value, repr(kind)) from None
+            raise UnexpectedMessage(self.state.value, str(kind)) from None
         if following is State.HELD:
             self._take_start(message)
             self.state = following
@@ -261,7 +261,7 @@ def _checked(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Headers, dict[byte
             elif lowered in special:
                 special[lowered] += b", " + value
             else:
-                special[lowered] = value
+                special[lowered] = b"" + value  # bytes of whatever is like bytes
         stray = b"".join(values).translate(None, VALUE_CHARACTERS)
     except (TypeError, ValueError) as error:
         raise LocalProtocolError(
