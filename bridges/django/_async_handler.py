@@ -6,6 +6,7 @@ synchronous stream in memory, whole, before it sends the first byte.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeAlias, final
 
 from asgiref.sync import sync_to_async
@@ -14,6 +15,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from ...runtime._types import Receive, Scope
+from ._messages import ClientLeft, telling
 
 END: Final = object()
 
@@ -29,7 +31,8 @@ class AsyncHandler(ASGIHandler):
         """Send a response; a synchronous stream one part at a time, as the client reads."""
         if isinstance(response, StreamingHttpResponse) and not response.is_async:
             response.streaming_content = _one_by_one(iter(response))
-        await super().send_response(response, send)
+        with suppress(ClientLeft):
+            await super().send_response(response, telling(send))
 
 
 async def _one_by_one(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -51,8 +54,9 @@ class AsyncContent:
 
     async def __call__(self, _scope: Scope, receive: Receive, send: DjangoSend) -> None:
         """Send the response, or as much of it as the client waits for."""
-        sending = asyncio.ensure_future(self._handler.send_response(self._response, send))
-        leaving = asyncio.ensure_future(self._handler.listen_for_disconnect(receive))
+        handler = self._handler
+        sending = asyncio.ensure_future(handler.send_response(self._response, telling(send)))
+        leaving = asyncio.ensure_future(handler.listen_for_disconnect(receive))
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -60,5 +64,5 @@ class AsyncContent:
             leaving.cancel()
             ends = await asyncio.gather(sending, leaving, return_exceptions=True)
         for end in ends:
-            if isinstance(end, Exception) and not isinstance(end, RequestAborted):
+            if isinstance(end, Exception) and not isinstance(end, ClientLeft | RequestAborted):
                 raise end

@@ -4,9 +4,10 @@ Source: the ASGI specification, "HTTP & WebSocket" 2.5; `django.core.handlers.as
 """
 
 import tempfile
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from io import BytesIO
-from typing import IO
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.exceptions import RequestAborted
@@ -38,6 +39,22 @@ async def read_body(receive: Receive) -> IO[bytes]:
                 return spool
             message = await receive()
     raise RequestAborted
+
+
+class ClientLeft(Exception):
+    """Raised where a server raised an `OSError`: the content may raise such errors as well."""
+
+
+def telling(send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """Make of a server's `send`, which may raise any `OSError`, one that raises `ClientLeft`."""
+
+    async def send_or_tell(message: Any) -> None:
+        try:
+            await send(message)
+        except OSError as error:
+            raise ClientLeft from error
+
+    return send_or_tell
 
 
 def response_start(response: HttpResponseBase) -> Message:

@@ -24,7 +24,7 @@ from ...runtime._types import App, Message, Receive, Scope, Send
 from ..asyncio import call_app
 from ..threads import call_home, run_sync
 from ._async_handler import AsyncContent
-from ._messages import read_body, response_start
+from ._messages import ClientLeft, read_body, response_start, telling
 from .database import database_guard
 
 
@@ -107,12 +107,8 @@ class SyncHandler:
                     message = {"type": "http.response.body", "body": chunk, "more_body": True}
                     call_home(client.send, message)
             call_home(client.send, {"type": "http.response.body"})
-        except _ClientLeft:
+        except ClientLeft:
             pass
-
-
-class _ClientLeft(Exception):
-    """Raised by `_Client.send`, so that no `OSError` of the content is taken for it."""
 
 
 @final
@@ -125,24 +121,21 @@ class _Client:
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
-        self._send = send
+        self._send = telling(send)
         self._leaving: asyncio.Future[Message] | None = None
 
     async def send(self, message: Message) -> None:
         """Send one message.
 
         Raises:
-            _ClientLeft: nobody is there to read it.
+            ClientLeft: nobody is there to read it.
         """
         if self._leaving is not None:
             if self._leaving.done():
-                raise _ClientLeft
+                raise ClientLeft
         elif not trio.lowlevel.in_trio_task():
             self._leaving = asyncio.ensure_future(self._receive())
-        try:
-            await self._send(message)
-        except OSError as error:
-            raise _ClientLeft from error
+        await self._send(message)
 
     def forget(self) -> None:
         """Stop asking whether the client has left."""

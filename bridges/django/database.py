@@ -11,7 +11,7 @@ Source: Django, "Databases", "Persistent connections".
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from django.conf import settings
@@ -27,44 +27,39 @@ def database_guard() -> Iterator[None]:
 
     On entry and on exit a connection is closed if it is broken or older than its
     `CONN_MAX_AGE` seconds. On exit a transaction that the handler opened and left open
-    is rolled back by dropping its connection, and an error is logged. One that was
-    open on entry is not ours to end: tests share a connection inside a transaction.
+    is rolled back by dropping its connection, and an error is logged. A connection that
+    is inside a transaction on entry is left alone: tests share such a one.
 
     Costs about nothing in a thread that has not used a database yet, and does not need
     Django to be configured.
     """
-    opened = _connections()
-    for connection in opened:
-        connection.close_if_unusable_or_obsolete()
-    inherited = [connection for connection in opened if _in_transaction(connection)]
+    inherited = [connection for connection in _connections() if _in_transaction(connection)]
+    _tidy(inherited)
     try:
         yield
     finally:
-        drop_open_transactions(inherited)
-        for connection in _connections():
-            connection.close_if_unusable_or_obsolete()
+        _tidy(inherited)
 
 
-def drop_open_transactions(inherited: Iterable[BaseDatabaseWrapper] = ()) -> None:
-    """Drop each connection of this thread that is inside a transaction, and log it.
-
-    Args:
-        inherited: connections whose transaction somebody else began and will end.
-    """
+def _tidy(inherited: list[BaseDatabaseWrapper]) -> None:
     for connection in _connections():
-        if _in_transaction(connection) and connection not in inherited:
+        if connection in inherited:
+            continue
+        if _in_transaction(connection):
             logger.error(
                 "A transaction on database %r was left open by the handler that just ended: "
                 "its connection is dropped, and what it wrote is rolled back.",
                 connection.alias,
             )
             _drop(connection)
+        else:
+            connection.close_if_unusable_or_obsolete()
 
 
-def _connections() -> list[BaseDatabaseWrapper]:
+def _connections() -> Sequence[BaseDatabaseWrapper]:
     """Give the connections that this thread has made."""
     # Settings that nobody has read yet cannot have led to a connection.
-    return list(connections.all(initialized_only=True)) if settings.configured else []
+    return connections.all(initialized_only=True) if settings.configured else []
 
 
 def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
