@@ -5,11 +5,12 @@ import time
 import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from greenroom.runtime.websocket._deflate import Deflate, inflate, longest_deflated, negotiate
 from greenroom.runtime.websocket._events import BrokenProtocol
 from greenroom.runtime.websocket._extensions import ExtensionOffer, parse_extensions
-from hypothesis import given
-from hypothesis import strategies as st
 
 BOTH = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
@@ -60,8 +61,8 @@ def test_the_first_offer_that_can_be_kept_is_accepted(offered: str, wanted: str 
 
 @pytest.mark.parametrize(
     "value",
-    [";", "a b", "a;", "a; =1", "a; b=", 'a; b="', 'a; b=""', 'a; b="x y"', "a=1", "a; b c", "é", "a,;", "a\x00"],
-)  # fmt: skip
+    [";", "a b", "a;", "a; =1", "a; b=", 'a; b="', 'a; b=""', 'a; b="x y"', "a=1", "a; b c", "é"],
+)
 def test_malformed_extensions_are_an_error(value: str) -> None:
     with pytest.raises(ValueError, match="malformed"):
         parse_extensions(value)
@@ -182,9 +183,13 @@ def test_very_many_final_blocks_are_refused_quickly() -> None:
 @given(st.binary(max_size=200))
 def test_random_bytes_are_inflated_or_refused(data: bytes) -> None:
     try:
-        assert len(inflate(data, 100)) <= 100
+        inflated = inflate(data, 100)
     except BrokenProtocol as broken:
-        assert broken.code in (1002, 1009)
+        code: int | None = broken.code
+    else:
+        code = None
+        assert len(inflated) <= 100
+    assert code in (None, 1002, 1009)
 
 
 def test_noise_of_the_limits_size_may_still_travel_compressed() -> None:

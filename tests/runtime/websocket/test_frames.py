@@ -6,16 +6,19 @@ bits, 4 opcodes, 5 fragmentation, 6 UTF-8, 7 close handling, 9 limits.
 
 import random
 import struct
+from collections.abc import Generator
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+
 from greenroom.runtime.websocket import encode_text
 from greenroom.runtime.websocket._deflate import Deflate
 from greenroom.runtime.websocket._events import Close, Event, Fault, Ping, Pong
 from greenroom.runtime.websocket._frames import BINARY, TEXT, FrameDecoder, encode_message
 from greenroom.runtime.websocket._masking import apply_mask, mask_in_python
-from hypothesis import given
-from hypothesis import strategies as st
-from websockets.frames import Frame, Opcode
 
 LIMIT = 1 << 20
 
@@ -74,7 +77,7 @@ def test_events_are_the_same_however_the_bytes_are_cut(
 ) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     edges = [0, *cuts, len(stream)]
-    pieces = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in pairwise(edges)]
     whole = decode(stream, limit=limit, deflate=deflate)
     assert decode(*pieces, limit=limit, deflate=deflate) == whole
     assert decode(*octets(stream), limit=limit, deflate=deflate) == whole
@@ -95,7 +98,7 @@ def test_messages_in_any_fragments_with_pings_between_arrive_whole_and_in_order(
         opcode = Opcode.TEXT if isinstance(message, str) else Opcode.BINARY
         cuts = sorted(data.draw(st.lists(st.integers(0, len(payload)), max_size=4)))
         edges = [0, *cuts, len(payload)]
-        for number, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+        for number, (start, stop) in enumerate(pairwise(edges)):
             part = Frame(
                 opcode if number == 0 else Opcode.CONT, payload[start:stop], stop == len(payload)
             )
@@ -134,7 +137,7 @@ def test_text_is_encoded_as_an_unmasked_frame_that_the_standard_reader_reads(tex
     data = memoryview(encode_text(text))
     position = 0
 
-    def read_exact(size: int):  # type: ignore[no-untyped-def]
+    def read_exact(size: int) -> Generator[None, None, bytes]:
         nonlocal position
         position += size
         return bytes(data[position - size : position])
@@ -310,9 +313,7 @@ def test_wrong_text_is_a_fault_at_its_first_wrong_byte_not_at_the_end_of_the_mes
 # 7: close.
 
 
-@pytest.mark.parametrize(
-    "code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
-)  # fmt: skip
+@pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999])
 def test_close_with_a_code_that_may_travel_is_an_event(code: int) -> None:
     payload = code.to_bytes(2, "big") + b"bye"
     assert decode(frame(0x88, payload)) == [Close(code, "bye", payload)]

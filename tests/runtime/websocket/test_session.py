@@ -2,20 +2,21 @@
 
 import gc
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from greenroom.runtime import ClientDisconnected, LocalProtocolError, UnexpectedMessage
-from greenroom.runtime.http import RequestHead
-from greenroom.runtime.websocket import State, WebSocketLimits, WebSocketSession
-from greenroom.runtime.websocket._session import MAX_EARLY
-from greenroom.runtime.websocket._states import NEXT, advance
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
+
+from greenroom.runtime import ClientDisconnected, LocalProtocolError, UnexpectedMessage
+from greenroom.runtime.http import RequestHead
+from greenroom.runtime.websocket import State, WebSocketLimits, WebSocketSession
+from greenroom.runtime.websocket._session import MAX_EARLY
+from greenroom.runtime.websocket._states import NEXT, advance
 
 Message = dict[str, Any]
 
@@ -38,8 +39,8 @@ HEAD = RequestHead(
 )
 
 
-def opened(limits: WebSocketLimits = WebSocketLimits()) -> WebSocketSession:
-    session = WebSocketSession(HEAD, limits)
+def opened(max_message_size: int = 1 << 20) -> WebSocketSession:
+    session = WebSocketSession(HEAD, WebSocketLimits(max_message_size))
     session.send(ACCEPT)
     return session
 
@@ -57,7 +58,7 @@ def server_frames(data: bytes) -> list[tuple[Opcode, bytes]]:
     frames = []
     position = 0
 
-    def read_exact(size: int):  # type: ignore[no-untyped-def]
+    def read_exact(size: int) -> Generator[None, None, bytes]:
         nonlocal position
         assert position + size <= len(data), "cut short"
         position += size
@@ -216,7 +217,12 @@ def test_a_close_that_may_not_be_sent_names_its_rule_and_changes_nothing(
 
 
 def test_pongs_that_were_not_taken_yet_leave_before_a_close() -> None:
-    for close in (lambda s: s.send(CLOSE), lambda s: s.fail(1012)[0], lambda s: s.crash()):
+    closes: list[Callable[[WebSocketSession], bytes]] = [
+        lambda session: session.send(CLOSE),
+        lambda session: session.fail(1012)[0],
+        WebSocketSession.crash,
+    ]
+    for close in closes:
         session = opened()
         session.receive_data(client_frame(Opcode.PING, b"1"))
         opcodes = [opcode for opcode, _ in server_frames(close(session))]
@@ -577,7 +583,7 @@ def test_any_sequence_of_steps_is_told_once_written_in_order_and_refused_by_the_
 def test_random_bytes_never_raise_and_end_in_a_close_frame_or_data(
     pieces: list[bytes], limit: int
 ) -> None:
-    session = opened(WebSocketLimits(max_message_size=limit))
+    session = opened(limit)
     told: list[Message] = []
     for piece in pieces:
         told += session.receive_data(piece)
