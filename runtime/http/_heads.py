@@ -150,13 +150,17 @@ def make_head(method: str, target: bytes, minor: bytes, fields: Headers) -> tupl
     if host is None:
         if newer:
             raise bad_request("no Host header")  # RFC 9112 section 3.2
-    elif not HOST.fullmatch(host):
+    elif not is_host(host):
         raise bad_request("invalid or repeated Host header")  # RFC 9112 section 3.2
-    authority, raw_path, query_string = split_target(method, target)
-    if authority is not None:
-        # RFC 9112 section 3.2.2: a server MUST ignore Host and take the target's.
-        headers = [field for field in headers if field[0] != b"host"]
-        headers.insert(0, (b"host", authority))
+    if target.startswith(b"/") and method != "CONNECT":
+        # RFC 9112 section 3.2.1, origin-form. "//host/" is a path like any other.
+        raw_path, _, query_string = target.partition(b"?")
+    else:
+        authority, raw_path, query_string = split_target(method, target)
+        if authority is not None:
+            # RFC 9112 section 3.2.2: a server MUST ignore Host and take the target's.
+            headers = [field for field in headers if field[0] != b"host"]
+            headers.insert(0, (b"host", authority))
 
     length = body_length(found.get(b"content-length"), found.get(b"transfer-encoding"), newer)
     connection = members(found.get(b"connection", b""))
@@ -207,7 +211,14 @@ def combined(headers: Headers) -> dict[bytes, bytes]:
     return found
 
 
-@lru_cache(maxsize=64)  # most clients send one of a few
+# Most clients send the same few values.
+@lru_cache(maxsize=64)
+def is_host(value: bytes) -> bool:
+    """Tell whether `value` may stand in a Host header, or as the authority of a target."""
+    return HOST.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=64)
 def members(value: bytes) -> frozenset[bytes]:
     """Give the members of a comma-separated list, in lower case.
 
@@ -227,12 +238,12 @@ def decode_path(raw_path: bytes) -> str:
 
 
 def split_target(method: str, target: bytes) -> tuple[bytes | None, bytes, bytes]:
-    """Split a request target into the authority, if it names one, raw path and query.
+    """Split a target that is no plain path into authority, if it names one, path and query.
 
-    >>> split_target("GET", b"/chat/?room=1")
-    (None, b'/chat/', b'room=1')
     >>> split_target("GET", b"http://example.org?room=1")
     (b'example.org', b'/', b'room=1')
+    >>> split_target("OPTIONS", b"*")
+    (None, b'*', b'')
 
     Raises:
         RemoteProtocolError: the target has none of the forms that the method may have.
@@ -240,17 +251,13 @@ def split_target(method: str, target: bytes) -> tuple[bytes | None, bytes, bytes
     if method == "CONNECT":
         # RFC 9112 section 3.2.3, RFC 9110 section 9.3.6: this is no tunnel.
         raise RemoteProtocolError(501, "CONNECT is not for origin servers")
-    if target.startswith(b"/"):
-        # RFC 9112 section 3.2.1, origin-form. "//host/" is a path like any other.
-        path, _, query = target.partition(b"?")
-        return None, path, query
     if target == b"*" and method == "OPTIONS":
         return None, target, b""  # RFC 9112 section 3.2.4, asterisk-form
     absolute = ABSOLUTE_FORM.fullmatch(target)
     if absolute is None:
         raise bad_request("the request target has none of the forms that this method may have")
     authority, path, query = absolute.groups(b"")
-    if not HOST.fullmatch(authority):
+    if not is_host(authority):
         raise bad_request("invalid host in the request target")  # RFC 9110 section 4.2
     if not path and not query and method == "OPTIONS":
         path = b"*"  # RFC 9112 section 3.2.4

@@ -1,7 +1,11 @@
 """A connection's bytes as requests: bodies, several requests, limits, and any cuts."""
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import h11
+import httptools
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -79,6 +83,18 @@ def test_chunks_that_arrive_together_are_one_event() -> None:
     body = b'5\r\nhello\r\n1;a=b\r\n,\r\n0006 ; q="\\";" ;z\r\n world\r\n000\r\nTrailer: x\r\n\r\n'
     events = RequestParser().receive_data(CHUNKED + body)
     assert events[1:] == [BodyChunk(b"hello, world"), END_OF_REQUEST]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE", b"X-OWN"])
+def test_every_method_may_have_a_body(method: bytes) -> None:
+    # RFC 9110 section 9.3.1: a server that ignores it takes the body for the next request.
+    events, error = parse([POST.replace(b"POST", method) + b"GET /" + GET])
+    assert error is None
+    assert [event for event in events if not isinstance(event, RequestHead)] == [
+        b"GET /",
+        END_OF_REQUEST,
+        END_OF_REQUEST,
+    ]
 
 
 def test_trailers_are_dropped_and_mean_nothing() -> None:
@@ -361,6 +377,94 @@ def test_however_the_bytes_are_cut_the_events_and_the_error_are_the_same(
         whole = parse([data], limits)
         assert parse(cut(data, cuts), limits) == whole
         assert parse([data[i : i + 1] for i in range(len(data))], limits) == whole
+
+
+Read = list[tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes]]
+
+
+def read_by_greenroom(data: bytes) -> Read:
+    events, _ = parse([data])
+    complete: Read = []
+    body = b""
+    for event in events:
+        if isinstance(event, RequestHead):
+            head, body = event, b""
+        elif isinstance(event, bytes):
+            body = event
+        else:
+            complete.append((head.method.encode(), head.target, head.headers, body))
+    return complete
+
+
+def read_by_h11(data: bytes) -> Read:
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(data)
+    complete: Read = []
+    while True:
+        try:
+            event = server.next_event()
+        except h11.RemoteProtocolError:
+            return complete
+        if isinstance(event, h11.Request):
+            head, body = event, b""
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            complete.append((head.method, head.target, list(head.headers), body))
+            server.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+            server.send(h11.EndOfMessage())
+            if server.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+                return complete
+            server.start_next_cycle()
+        else:
+            return complete
+
+
+class HttptoolsReader:
+    """What httptools calls back, gathered."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.complete: Read = []
+        self.on_message_begin()
+
+    def on_message_begin(self) -> None:
+        self.target = self.body = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, target: bytes) -> None:
+        self.target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.head = (self.target, self.headers)
+        self.headers = []  # what comes now are trailers
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete.append((self.parser.get_method(), *self.head, self.body))
+
+
+def read_by_httptools(data: bytes) -> Read:
+    reader = HttptoolsReader()
+    # What was complete before an error counts.
+    with contextlib.suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
+        reader.parser.feed_data(data)
+    return reader.complete
+
+
+@pytest.mark.parametrize("read", [read_by_h11, read_by_httptools])
+@given(sent=st.lists(requests, max_size=2), more=pieces)
+def test_what_is_accepted_means_the_same_to_other_readers(
+    read: Callable[[bytes], Read], sent: list[Request], more: bytes
+) -> None:
+    data = b"".join(request.encoded() for request in sent) + more
+    ours = read_by_greenroom(data)
+    assert ours == read(data)[: len(ours)]
 
 
 @given(pieces)
