@@ -7,7 +7,7 @@ RFC 9112 for what the bytes may be.
 import re
 from collections.abc import Iterable, Sequence
 from email.utils import formatdate
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, final
@@ -22,7 +22,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 # RFC 9110 section 2.5: the version is the sender's own, also in answers to HTTP/1.0.
 STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
 
@@ -32,7 +32,7 @@ SPECIAL: Final = frozenset((b"connection", b"content-length", b"transfer-encodin
 
 
 @final
-class State(Enum):
+class State(StrEnum):
     """How far a response is; the values go on with "while the scope is"."""
 
     WAITING = "waiting for http.response.start"
@@ -121,7 +121,7 @@ class ResponseWriter:
             raise UnexpectedMessage(self.state.value, str(kind)) from None
         if following is State.HELD:
             self._take_start(message)
-            self.state = following
+            self.state = State.HELD
             return b""
         body = message.get("body", b"")
         if not isinstance(body, bytes):
@@ -217,29 +217,27 @@ class ResponseWriter:
         """Give the head, now that the first part, of `size` bytes, tells how to frame it."""
         headers = self._headers
         # RFC 9112 section 4: the reason phrase may be empty, the space before it not.
-        parts = [STATUS_LINES.get(self.status) or b"HTTP/1.1 %d \r\n" % self.status]
-        parts += [b"%b: %b\r\n" % field for field in headers]
+        lines = [STATUS_LINES.get(self.status) or b"HTTP/1.1 %d " % self.status]
+        lines += map(b": ".join, headers)
         if self._default_headers:
-            names = {name for name, _ in headers}
-            parts += [
-                b"%b: %b\r\n" % field for field in self._default_headers if field[0] not in names
-            ]
+            given = dict(headers)
+            lines += [b": ".join(field) for field in self._default_headers if field[0] not in given]
         if self._remaining is None and not self._without_content:
             if last:
-                parts.append(b"content-length: %d\r\n" % size)
+                lines.append(b"content-length: %d" % size)
             elif self._newer:
                 self._chunked = True
-                parts.append(b"transfer-encoding: chunked\r\n")
+                lines.append(b"transfer-encoding: chunked")
             else:
                 # RFC 9112 section 6.1: HTTP/1.0 knows no chunks; the end is the close.
                 self.keep_alive = False
         # RFC 9112 section 9.3.
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
+            lines.append(b"connection: close")
         elif not self._newer:
-            parts.append(b"connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
+            lines.append(b"connection: keep-alive")
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
 
 
 def _checked(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Headers, dict[bytes, bytes]]:
@@ -269,7 +267,7 @@ def _checked(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Headers, dict[byte
         ) from error
     if stray:
         # RFC 9110 section 5.5. CR and LF would let a value begin a header of its own.
-        culprit = next(value for value in values if value.translate(None, VALUE_CHARACTERS))
+        culprit = next(v for v in map(bytes, values) if v.translate(None, VALUE_CHARACTERS))
         raise LocalProtocolError(
             f"http.response.start: a header's value has control characters: {culprit!r}"
         )
@@ -303,14 +301,10 @@ def error_response(
     no Host header
     """
     body = (reason or HTTPStatus(status).phrase).encode()
-    parts = [STATUS_LINES[status]]
-    parts += [b"%b: %b\r\n" % field for field in headers]
-    parts.append(
-        b"content-type: text/plain; charset=utf-8\r\n"
-        b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-    )
-    parts.append(body)
-    return b"".join(parts)
+    lines = [STATUS_LINES[status], *map(b": ".join, headers)]
+    lines += [b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(body)]
+    lines += [b"connection: close", b"", body]
+    return b"\r\n".join(lines)
 
 
 def render_date(now: float) -> bytes:

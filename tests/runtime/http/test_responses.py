@@ -252,6 +252,8 @@ def test_header_values_may_be_any_kind_of_bytes(kind: type) -> None:
     data, writer = respond(request(), start(headers=headers), part(b"hello"))
     assert b"\r\na: b\r\nconnection: c\r\ncontent-length: 5\r\n" in data
     assert not writer.keep_alive
+    with pytest.raises(LocalProtocolError, match="control characters: b'c"):
+        ResponseWriter(request()).send(start(headers=[(b"a", b"b"), (b"a", kind(b"c\n"))]))
 
 
 @pytest.mark.parametrize("body", ["hello", None, 5, [b"hello"]])
