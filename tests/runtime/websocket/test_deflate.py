@@ -5,7 +5,7 @@ import time
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom.runtime.websocket._deflate import Deflate, inflate, longest_deflated, negotiate
@@ -102,6 +102,7 @@ def test_any_value_is_read_or_refused(value: str) -> None:
 # RFC 7692 section 7.2: messages.
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=2000) | st.integers(0, 3000).map(bytes),
     st.integers(9, 15),
@@ -111,6 +112,7 @@ def test_what_any_compressor_gives_is_inflated(data: bytes, bits: int, level: in
     assert inflate(deflated(data, bits, level), len(data)) == data
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000) | st.integers(0, 200_000).map(bytes), st.integers(9, 15))
 def test_what_is_deflated_fits_the_window_that_the_client_asked_for(data: bytes, bits: int) -> None:
     compressed = Deflate(bits, "").deflate(data)

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
@@ -71,6 +71,7 @@ streams = st.lists(
 ).map(b"".join)
 
 
+@settings(deadline=None)
 @given(streams, st.data(), st.sampled_from([1, 5, 130, LIMIT]), st.booleans())
 def test_events_are_the_same_however_the_bytes_are_cut(
     stream: bytes, data: st.DataObject, limit: int, deflate: bool
@@ -87,6 +88,7 @@ texts = st.text(max_size=200)
 messages = st.lists(texts | st.binary(max_size=300), max_size=5)
 
 
+@settings(deadline=None)
 @given(messages, st.data())
 def test_messages_in_any_fragments_with_pings_between_arrive_whole_and_in_order(
     wanted: list[str | bytes], data: st.DataObject
@@ -132,6 +134,7 @@ def test_messages_of_every_way_to_encode_their_length_arrive(size: int, chop: in
     assert decode(*pieces) == ["*" * size, b"\xfe" * size]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=70000) | st.integers(120, 130).map("x".__mul__))
 def test_text_is_encoded_as_an_unmasked_frame_that_the_standard_reader_reads(text: str) -> None:
     data = memoryview(encode_text(text))
@@ -380,6 +383,7 @@ def test_random_bytes_give_events_and_at_most_one_fault_which_is_the_last(
             assert len(event) <= limit
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_damaged_conversations_never_raise(seed: int, deflate: bool) -> None:
     chance = random.Random(seed)
