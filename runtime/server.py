@@ -162,7 +162,8 @@ async def _serve_started(
         scope_ended(ref, actor, reason)
         server._notice()
 
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as outer:
+        nursery: trio.Nursery = await outer.start(_open_shielded_nursery)
         try:
             async with open_dynamic_supervisor(on_exit=on_exit) as supervisor:
                 site = Site(app, config, state, supervisor)
@@ -186,6 +187,14 @@ async def _serve_started(
             for connection in list(site.connections):
                 connection.transport.abort()
             nursery.cancel_scope.cancel()
+
+
+async def _open_shielded_nursery(task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """Run what carries bytes: it must work until the last close frame has left."""
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
+        task_status.started(nursery)
+        await trio.sleep_forever()
 
 
 async def _tick(site: Site, server: Server) -> None:

@@ -1,15 +1,15 @@
 """A server for tests, and raw clients for it: over real sockets, or in memory in virtual time."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
 import trio
 import trio.testing
+import trio_websocket
 
 from greenroom.runtime import App, Server, ServerConfig, open_tcp, serve
-
-Respond = Callable[[], Awaitable[None]]
 
 
 class RawClient:
@@ -17,6 +17,7 @@ class RawClient:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
+        self._unread = b""
 
     async def __aenter__(self) -> "RawClient":
         return self
@@ -27,19 +28,26 @@ class RawClient:
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
 
+    async def receive_some(self) -> bytes:
+        """Read whatever is there, once something is."""
+        data, self._unread = self._unread, b""
+        return data or bytes(await self.stream.receive_some())
+
     async def receive_until(self, end: bytes) -> bytes:
-        """Read until the bytes so far end with `end`."""
+        """Read until `end`, which is the last of the result."""
         data = b""
-        while not data.endswith(end):
-            part = await self.stream.receive_some()
+        while end not in data:
+            part = await self.receive_some()
             assert part, f"the server closed the connection after {data!r}"
             data += part
-        return data
+        at = data.index(end) + len(end)
+        self._unread = data[at:]
+        return data[:at]
 
     async def receive_all(self) -> bytes:
         """Read until the server closes."""
         data = b""
-        while part := await self.stream.receive_some():
+        while part := await self.receive_some():
             data += part
         return data
 
@@ -91,3 +99,32 @@ def site_starter(nursery: trio.Nursery) -> StartSite:
 def get(path: str = "/", *headers: str) -> bytes:
     """Make the head of a GET."""
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
+
+
+@asynccontextmanager
+async def open_websocket(
+    port: int,
+    path: str = "/",
+    *,
+    subprotocols: Sequence[str] | None = None,
+    headers: list[tuple[bytes, bytes]] | None = None,
+) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+    """Connect with trio-websocket, and close at the end.
+
+    trio-websocket leaves its own TCP connection open when the server has closed first, so
+    the connection is ours here.
+    """
+    async with (
+        await trio.open_tcp_stream("127.0.0.1", port) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        websocket = await trio_websocket.wrap_client_stream(
+            nursery,
+            stream,
+            f"127.0.0.1:{port}",
+            path,
+            subprotocols=subprotocols,
+            extra_headers=headers,
+        )
+        async with websocket:
+            yield websocket

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
+from tests.runtime.serving import StartSite, get
 
 from greenroom.runtime import ClientDisconnected, LocalProtocolError, Message, Receive, Scope, Send
-from tests.runtime.serving import StartSite, get
 
 OK = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -209,8 +209,7 @@ async def test_an_application_that_waits_learns_that_its_client_has_left(
     left = trio.Event()
 
     async def wait(scope: Scope, receive: Receive, send: Send) -> None:
-        for _ in range(3):
-            events.append((await receive())["type"])
+        events.extend([(await receive())["type"] for _ in range(3)])
         left.set()
 
     site = await start_site(wait)
@@ -238,7 +237,7 @@ async def test_sending_to_a_client_that_has_left_raises_an_os_error(start_site: 
     site = await start_site(endless)
     async with await site.connect() as client:
         await client.send(get())
-        await client.stream.receive_some()
+        await client.receive_some()
     await ended.wait()
     assert isinstance(raised[0], ClientDisconnected)
 
@@ -283,7 +282,8 @@ async def test_waiting_for_the_end_of_an_answered_request_ends_with_the_answer(
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", b"400"),
         (
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\n"
+            b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"400",
         ),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", b"431"),

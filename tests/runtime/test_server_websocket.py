@@ -1,17 +1,15 @@
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 import trio_websocket
+from tests.runtime.serving import RawClient, StartSite, open_websocket, site_starter
 from websockets.sync.client import connect as connect_with_websockets
 
 from greenroom.runtime import Message, Receive, Scope, Send, WebSocketLimits
-from tests.runtime.serving import RawClient, Site, StartSite
 
 ACCEPT = {"type": "websocket.accept"}
 
@@ -23,17 +21,6 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     while (message := await receive())["type"] == "websocket.receive":
         answer = {key: message[key] for key in ("text", "bytes") if message.get(key) is not None}
         await send({"type": "websocket.send", **answer})
-
-
-@asynccontextmanager
-async def connected(
-    site: Site, path: str = "/", **options: Any
-) -> AsyncIterator[trio_websocket.WebSocketConnection]:
-    """Connect with trio-websocket, without its own close at the end."""
-    async with trio_websocket.open_websocket_url(
-        f"ws://127.0.0.1:{site.port}{path}", **options
-    ) as websocket:
-        yield websocket
 
 
 class Recorder:
@@ -80,7 +67,7 @@ async def open_raw(client: RawClient, *headers: str) -> None:
 
 async def test_texts_and_bytes_come_back_also_empty_ones(start_site: StartSite) -> None:
     site = await start_site(echo)
-    async with connected(site) as websocket:
+    async with open_websocket(site.port) as websocket:
         for message in ("hello", "", b"\x00\xff", b"", "ü" * 40_000, b"x" * 200_000):
             await websocket.send_message(message)
             assert await websocket.get_message() == message
@@ -112,7 +99,7 @@ async def test_the_scope_says_what_was_asked(start_site: StartSite) -> None:
         await receive()
 
     site = await start_site(record)
-    async with connected(site, "/chat/?a=1", subprotocols=["a", "b"]) as websocket:
+    async with open_websocket(site.port, "/chat/?a=1", subprotocols=["a", "b"]) as websocket:
         assert websocket.subprotocol == "b"
         assert (b"x-answer", b"42") in websocket.handshake_headers
     [scope] = scopes
@@ -131,7 +118,7 @@ async def test_the_application_learns_the_clients_close_code_and_reason(
 ) -> None:
     recorder = Recorder()
     site = await start_site(recorder)
-    async with connected(site) as websocket:
+    async with open_websocket(site.port) as websocket:
         await websocket.aclose(4321, "bye")
     await recorder.ended.wait()
     assert recorder.events[-1] == {"type": "websocket.disconnect", "code": 4321, "reason": "bye"}
@@ -145,7 +132,7 @@ async def test_the_client_learns_the_applications_close_code_and_reason(
         await send({"type": "websocket.close", "code": 4000, "reason": "enough"})
 
     site = await start_site(leave)
-    async with connected(site) as websocket:
+    async with open_websocket(site.port) as websocket:
         with pytest.raises(trio_websocket.ConnectionClosed) as closed:
             await websocket.get_message()
     assert closed.value.reason is not None
@@ -234,8 +221,8 @@ async def test_a_crash_closes_with_1011_is_logged_once_and_touches_nobody_else(
         await echo(scope, receive, send)
 
     site = await start_site(app)
-    async with connected(site) as neighbour:
-        async with connected(site, "/crash") as websocket:
+    async with open_websocket(site.port) as neighbour:
+        async with open_websocket(site.port, "/crash") as websocket:
             with pytest.raises(trio_websocket.ConnectionClosed) as closed:
                 await websocket.get_message()
         await neighbour.send_message("still here")
@@ -301,8 +288,7 @@ async def test_an_application_that_does_not_receive_holds_its_client_back_and_lo
         await send(ACCEPT)
         await receive()
         await go_on.wait()
-        for _ in range(count):
-            received.append((await receive())["text"])
+        received.extend([(await receive())["text"] for _ in range(count)])
         await send({"type": "websocket.close"})
 
     site = await start_site(slow)
@@ -388,7 +374,7 @@ async def test_a_client_that_answers_pings_stays(
     client = site.connect_in_memory()
     await open_raw(client)
     for _ in range(10):
-        ping = await client.stream.receive_some()
+        ping = await client.receive_some()
         assert ping[0] == 0x89
         await client.send(b"\x8a" + bytes((0x80 | ping[1],)) + bytes(4) + ping[2:])
     await client.send(text("alive"))
@@ -413,7 +399,7 @@ async def test_a_client_that_does_not_answer_a_close_is_dropped(
 async def test_a_stop_closes_with_1012_and_tells_the_application(start_site: StartSite) -> None:
     recorder = Recorder()
     site = await start_site(recorder)
-    async with connected(site) as websocket:
+    async with open_websocket(site.port) as websocket:
         site.server.stop()
         with pytest.raises(trio_websocket.ConnectionClosed) as closed:
             await websocket.get_message()
@@ -423,14 +409,13 @@ async def test_a_stop_closes_with_1012_and_tells_the_application(start_site: Sta
     assert recorder.events[-1]["code"] == 1012
 
 
-async def test_cancelling_the_server_closes_with_1012_too(
-    nursery: trio.Nursery, start_site: StartSite
-) -> None:
-    recorder = Recorder()
-    site = await start_site(recorder)
-    async with await site.connect() as client:
-        await open_raw(client)
-        nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True):
-            frame = await client.receive_all()
-    assert frame[:4] == b"\x88\x19\x03\xf4"
+async def test_cancelling_the_server_closes_with_1012_too() -> None:
+    async with trio.open_nursery() as nursery:
+        site = await site_starter(nursery)(Recorder())
+        async with await site.connect() as client:
+            await open_raw(client)
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                frame = await client.receive_all()
+    assert frame[0] == 0x88
+    assert int.from_bytes(frame[2:4], "big") == 1012
