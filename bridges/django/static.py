@@ -3,10 +3,12 @@
 For production let a web server or a storage do it, as Django's documentation says.
 """
 
-from typing import final
+from typing import cast, final
 from urllib.parse import urlparse
 
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
+from django.core.handlers.exception import convert_exception_to_response
+from django.http import HttpRequest, HttpResponseBase
 
 from ...runtime._types import App, Receive, Scope, Send
 from ..asyncio import call_app
@@ -41,3 +43,9 @@ class _FilesChain(StaticFilesHandlerMixin, SyncChain):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.base_url = urlparse(self.get_base_url())
+        # A path that leads outside is answered with 400; Django's own would let it crash.
+        self._serve = convert_exception_to_response(self.serve)
+
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        """Find the file that `request` names."""
+        return cast("HttpResponseBase", self._serve(request))

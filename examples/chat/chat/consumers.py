@@ -3,32 +3,35 @@
 from typing import Any
 from urllib.parse import parse_qs
 
-from greenroom.bridges.channels.generic.websocket import AsyncJsonWebsocketConsumer
+from greenroom.bridges.channels.generic.websocket import AsyncWebsocketConsumer
 
 from .models import MAX_TEXT_LENGTH, Message, Room
 
 MOST_MISSED = 200  # messages that a page gets at once when it comes back
 
 
-class RoomConsumer(AsyncJsonWebsocketConsumer):
-    """Stores what its user says, and passes on what anybody in the room says."""
+class RoomConsumer(AsyncWebsocketConsumer):
+    """Stores what its user says, and passes on what anybody in the room says.
+
+    The page sends plain text; it gets each message as JSON, its own ones as well.
+    """
 
     room: Room | None = None
 
     async def connect(self) -> None:
-        self.user = self.scope["user"]
         slug = self.scope["url_route"]["kwargs"]["slug"]
-        self.room = await Room.objects.filter(slug=slug).afirst()
-        if self.room is None or not self.user.is_authenticated:
+        if self.scope["user"].is_authenticated:
+            self.room = await Room.objects.filter(slug=slug).afirst()
+        if self.room is None:
             await self.close()
             return
         # Into the group before reading what was missed: a message may then come twice,
-        # which the page notices by its id, but never gets lost in between.
+        # which the page notices by its id, but none is lost in between.
         await self.channel_layer.group_add(self.room.group, self.channel_name)
         await self.accept()
         missed = Message.objects.filter(room=self.room, pk__gt=self.last_seen())
         async for message in missed.select_related("author")[:MOST_MISSED]:
-            await self.send_json(message.as_json())
+            await self.send(message.as_json())
 
     def last_seen(self) -> int:
         """The id of the newest message that the page shows already."""
@@ -36,20 +39,20 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
         value = query.get("after", ["0"])[0]
         return int(value) if value.isascii() and value.isdigit() and len(value) < 18 else 0
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        text = content.get("text") if isinstance(content, dict) else None
-        if not isinstance(text, str) or not text.strip() or self.room is None:
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        text = (text_data or "").strip()[:MAX_TEXT_LENGTH]
+        if not text or self.room is None:
             return
         message = await Message.objects.acreate(
-            room=self.room, author=self.user, text=text.strip()[:MAX_TEXT_LENGTH]
+            room=self.room, author=self.scope["user"], text=text
         )
         await self.channel_layer.group_send(
-            self.room.group, {"type": "room.message", "message": message.as_json()}
+            self.room.group, {"type": "room.message", "json": message.as_json()}
         )
 
     async def room_message(self, event: dict[str, Any]) -> None:
         """Handle what `group_send` above sent, in everybody's consumer."""
-        await self.send_json(event["message"])
+        await self.send(event["json"])
 
     async def disconnect(self, code: int) -> None:
         if self.room is not None:

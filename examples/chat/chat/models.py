@@ -3,6 +3,8 @@
 # mypy: disable-error-code="var-annotated"
 # Fields are written as everywhere in Django; only a plugin could tell their types.
 
+import json
+
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
@@ -43,11 +45,13 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.author}: {self.text[:60]}"
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> str:
         """What a browser needs to show this message; `author` must be loaded."""
-        return {
-            "id": self.pk,
-            "author": self.author.get_username(),
-            "text": self.text,
-            "sent_at": self.sent_at.isoformat(),
-        }
+        return json.dumps(
+            {
+                "id": self.pk,
+                "author": self.author.get_username(),
+                "text": self.text,
+                "sent_at": self.sent_at.isoformat(),
+            }
+        )

@@ -13,6 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django_asgi_app = get_asgi_application()
 
 from chat.routing import websocket_urlpatterns  # noqa: E402
+
 from greenroom.bridges.channels.auth import AuthMiddlewareStack  # noqa: E402
 from greenroom.bridges.channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from greenroom.bridges.channels.security.websocket import (  # noqa: E402

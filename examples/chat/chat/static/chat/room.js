@@ -66,7 +66,7 @@ composer.addEventListener("submit", (event) => {
   event.preventDefault();
   const field = composer.elements.text;
   if (!field.value.trim() || socket.readyState !== WebSocket.OPEN) return;
-  socket.send(JSON.stringify({ text: field.value }));
+  socket.send(field.value);
   field.value = "";
 });
 
