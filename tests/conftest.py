@@ -1,16 +1,19 @@
-"""What all tests share: the Django project that they run in, and its database."""
+"""What all tests share: the Django project that they run in, its database, and the command."""
 
 import os
 import sys
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 # `tests.django_project` is imported by name, by Django and by the tests.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django_project.settings")
 
 import django
+from tests.commands import APPLICATION, Command, Start
 
 django.setup()
 
@@ -29,3 +32,35 @@ def database(migrated_database: None) -> None:
     from django.core.management import call_command
 
     call_command("flush", interactive=False, verbosity=0)
+
+
+@pytest.fixture
+async def start_command(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start `greenroom` with the given arguments, in the test's own folder."""
+    started: list[Command] = []
+
+    async def start(*arguments: object, pass_fds: Sequence[int] = ()) -> Command:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "greenroom", *map(str, arguments)],
+            cwd=tmp_path,
+            pass_fds=pass_fds,
+            stderr=-1,
+        )
+        assert process.stderr is not None
+        command = Command(process, process.stderr)
+        started.append(command)
+        return command
+
+    yield start
+    for command in started:
+        if command.process.poll() is None:
+            command.process.kill()
+        await command.end()
+
+
+@pytest.fixture
+def app_file(tmp_path: Path) -> Path:
+    """The file of an application, `website:app`, in the test's own folder."""
+    path = tmp_path / "website.py"
+    path.write_text(APPLICATION)
+    return path

@@ -91,7 +91,11 @@ _OPTIONS: Final = (
     ),
     # Logs.
     click.option(
-        "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Of logs."
+        "--log-level",
+        type=click.Choice(LEVELS),
+        default="info",
+        show_default=True,
+        help="Least level that is logged.",
     ),
     click.option(
         "--access-log/--no-access-log", default=True, help="Log requests.  [default: yes]"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.bridges.command.running import APPLICATION, Start, get_tcp
+from tests.commands import APPLICATION, Start, get_tcp
 
 
 async def test_a_changed_file_is_served_from_the_same_port_and_nobody_is_refused(
-    start: Start, app_file: Path
+    start_command: Start, app_file: Path
 ) -> None:
-    command = await start("run", "website:app", "--port", "0", "--reload")
+    command = await start_command("run", "website:app", "--port", "0", "--reload")
     port = await command.port()
     assert (await get_tcp(port))[1] == "version 1 "
     app_file.write_text(APPLICATION.replace("version 1", "version 2"))
@@ -25,9 +25,11 @@ async def test_a_changed_file_is_served_from_the_same_port_and_nobody_is_refused
     assert await command.stop() == 0
 
 
-async def test_a_file_that_fails_to_import_waits_to_be_mended(start: Start, app_file: Path) -> None:
+async def test_a_file_that_fails_to_import_waits_to_be_mended(
+    start_command: Start, app_file: Path
+) -> None:
     app_file.write_text("def app(:\n")
-    command = await start("run", "website:app", "--port", "0", "--reload")
+    command = await start_command("run", "website:app", "--port", "0", "--reload")
     await command.line("SyntaxError")
     await command.line("ended with status 1; waiting for a change")
     app_file.write_text(APPLICATION)
@@ -36,11 +38,11 @@ async def test_a_file_that_fails_to_import_waits_to_be_mended(start: Start, app_
 
 
 async def test_other_files_are_watched_when_asked_for(
-    start: Start, app_file: Path, tmp_path: Path
+    start_command: Start, app_file: Path, tmp_path: Path
 ) -> None:
     pages = tmp_path / "pages"
     pages.mkdir()
-    command = await start(
+    command = await start_command(
         *("run", "website:app", "--port", "0", "--reload", "--reload-dir", "pages"),
         *("--reload-include", "*.html"),
     )
@@ -51,8 +53,10 @@ async def test_other_files_are_watched_when_asked_for(
     assert await command.stop() == 0
 
 
-async def test_a_killed_parent_leaves_no_server_behind(start: Start, app_file: Path) -> None:
-    command = await start("run", "website:app", "--port", "0", "--reload")
+async def test_a_killed_parent_leaves_no_server_behind(
+    start_command: Start, app_file: Path
+) -> None:
+    command = await start_command("run", "website:app", "--port", "0", "--reload")
     port = await command.port()
     # The end of the output is the end of parent and child.
     assert await command.stop(signal.SIGKILL) == -signal.SIGKILL
@@ -60,9 +64,9 @@ async def test_a_killed_parent_leaves_no_server_behind(start: Start, app_file: P
         await trio.open_tcp_stream("127.0.0.1", port)
 
 
-async def test_a_taken_port_ends_the_parent(start: Start, app_file: Path) -> None:
+async def test_a_taken_port_ends_the_parent(start_command: Start, app_file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        command = await start("run", "website:app", "--port", port, "--reload")
+        command = await start_command("run", "website:app", "--port", port, "--reload")
         assert await command.end() == 1
     assert "the port is in use" in command.output

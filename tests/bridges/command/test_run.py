@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.bridges.command.running import Start, get, get_tcp
+from tests.commands import Start, get, get_tcp
 
 pytestmark = pytest.mark.usefixtures("app_file")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_serves_on_the_printed_address_until_a_signal_and_ends_with_0(
-    start: Start, number: signal.Signals
+    start_command: Start, number: signal.Signals
 ) -> None:
-    command = await start("run", "website:app", "--port", "0")
+    command = await start_command("run", "website:app", "--port", "0")
     head, body = await get_tcp(await command.port(), "/rooms?page=2")
     assert head.startswith("HTTP/1.1 200 OK")
     assert "\r\nserver: greenroom" in head
@@ -27,7 +27,7 @@ async def test_it_serves_on_the_printed_address_until_a_signal_and_ends_with_0(
     assert await command.stop(number) == 0
 
 
-async def test_an_application_for_asyncio_is_hosted(start: Start, app_file: Path) -> None:
+async def test_an_application_for_asyncio_is_hosted(start_command: Start, app_file: Path) -> None:
     app_file.write_text("""
 import asyncio
 
@@ -39,14 +39,14 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": body})
 """)
-    command = await start("run", "website:app", "--port", "0")
+    command = await start_command("run", "website:app", "--port", "0")
     _, body = await get_tcp(await command.port())
     assert body == "Task"
     assert await command.stop() == 0
 
 
-async def test_a_unix_socket_is_served_and_removed(start: Start, tmp_path: Path) -> None:
-    command = await start("run", "website:app", "--uds", "app.sock")
+async def test_a_unix_socket_is_served_and_removed(start_command: Start, tmp_path: Path) -> None:
+    command = await start_command("run", "website:app", "--uds", "app.sock")
     await command.line(r" on unix:app\.sock")
     _, body = await get(await trio.open_unix_socket(tmp_path / "app.sock"))
     assert body == "version 1 "
@@ -54,18 +54,18 @@ async def test_a_unix_socket_is_served_and_removed(start: Start, tmp_path: Path)
     assert not (tmp_path / "app.sock").exists()
 
 
-async def test_an_inherited_socket_is_served(start: Start) -> None:
+async def test_an_inherited_socket_is_served(start_command: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()
-        command = await start("run", "website:app", "--fd", fd, pass_fds=[fd])
+        command = await start_command("run", "website:app", "--fd", fd, pass_fds=[fd])
         assert await command.port() == listener.getsockname()[1]
         _, body = await get_tcp(listener.getsockname()[1])
         assert body == "version 1 "
         assert await command.stop() == 0
 
 
-async def test_options_reach_the_server_and_the_application(start: Start) -> None:
-    command = await start(
+async def test_options_reach_the_server_and_the_application(start_command: Start) -> None:
+    command = await start_command(
         *("run", "website:app", "--port", "0", "--root-path", "/mounted"),
         *("--no-server-header", "--no-date-header", "--no-access-log"),
     )
@@ -77,25 +77,31 @@ async def test_options_reach_the_server_and_the_application(start: Start) -> Non
     assert "GET" not in command.output
 
 
-async def test_a_factory_from_another_folder_is_called(start: Start, tmp_path: Path) -> None:
+async def test_a_factory_from_another_folder_is_called(
+    start_command: Start, tmp_path: Path
+) -> None:
     folder = tmp_path / "src"
     folder.mkdir()
     source = (tmp_path / "website.py").read_text()
     (folder / "made.py").write_text(source + "\ndef make():\n    return app\n")
-    command = await start("run", "made:make", "--factory", "--app-dir", "src", "--port", "0")
+    command = await start_command(
+        "run", "made:make", "--factory", "--app-dir", "src", "--port", "0"
+    )
     _, body = await get_tcp(await command.port())
     assert body == "version 1 "
     assert await command.stop() == 0
 
 
-async def test_tls_is_served_with_the_given_certificate(start: Start, tmp_path: Path) -> None:
+async def test_tls_is_served_with_the_given_certificate(
+    start_command: Start, tmp_path: Path
+) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "1",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
          "-keyout", "key.pem", "-out", "cert.pem"],
         cwd=tmp_path, check=True, capture_output=True,
     )  # fmt: skip
-    command = await start(
+    command = await start_command(
         *("run", "website:app", "--port", "0"),
         *("--ssl-certfile", "cert.pem", "--ssl-keyfile", "key.pem"),
     )
@@ -119,24 +125,24 @@ async def test_tls_is_served_with_the_given_certificate(start: Start, tmp_path: 
     ],
 )
 async def test_an_application_that_can_t_be_loaded_is_explained_and_ends_with_1(
-    start: Start, app_file: Path, source: str, target: str, shown: str
+    start_command: Start, app_file: Path, source: str, target: str, shown: str
 ) -> None:
     app_file.write_text(source)
-    command = await start("run", target, "--port", "0")
+    command = await start_command("run", target, "--port", "0")
     assert await command.end() == 1
     assert shown in command.output
     assert "importlib" not in command.output
 
 
 async def test_a_failed_start_up_shows_its_traceback_and_ends_with_1(
-    start: Start, app_file: Path
+    start_command: Start, app_file: Path
 ) -> None:
     app_file.write_text("""
 async def app(scope, receive, send):
     await receive()
     raise LookupError("no database")
 """)
-    command = await start("run", "website:app", "--port", "0", "--lifespan", "on")
+    command = await start_command("run", "website:app", "--port", "0", "--lifespan", "on")
     assert await command.end() == 1
     assert 'website.py", line 4, in app' in command.output
     assert command.output.endswith(
@@ -144,10 +150,10 @@ async def app(scope, receive, send):
     )
 
 
-async def test_a_taken_port_ends_with_1_and_says_what_to_do(start: Start) -> None:
+async def test_a_taken_port_ends_with_1_and_says_what_to_do(start_command: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        command = await start("run", "website:app", "--port", port)
+        command = await start_command("run", "website:app", "--port", port)
         assert await command.end() == 1
     assert command.output == (
         f"Error: cannot listen on 127.0.0.1:{port}: "
@@ -170,9 +176,9 @@ async def test_a_taken_port_ends_with_1_and_says_what_to_do(start: Start) -> Non
     ],
 )
 async def test_a_wrong_command_line_ends_with_2_and_names_the_option(
-    start: Start, arguments: list[str], shown: str
+    start_command: Start, arguments: list[str], shown: str
 ) -> None:
-    command = await start(*arguments)
+    command = await start_command(*arguments)
     assert await command.end() == 2
     assert shown in command.output
     assert "Traceback" not in command.output
