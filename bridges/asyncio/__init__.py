@@ -16,6 +16,7 @@ from ._loop import HostedLoop as HostedLoop
 from ._loop import current_hosted_loop as current_hosted_loop
 from ._loop import open_hosted_loop as open_hosted_loop
 from ._scope import HostedScope as HostedScope
+from ._serve import serve as serve
 from ._waiting import wait_mailbox as wait_mailbox
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "current_hosted_loop",
     "hosted",
     "open_hosted_loop",
+    "serve",
     "wait_mailbox",
 ]
