@@ -18,6 +18,8 @@ class Actor(Generic[M]):
     old state has to be cleared.
     """
 
+    __slots__ = ()  # those who run by the thousand may declare slots of their own
+
     default_shutdown: ClassVar[float] = 5
     """Seconds to stop in, where the child spec does not say."""
 

@@ -39,12 +39,15 @@ MESSAGES_CAPACITY: Final = 100  # Channels' default for one channel
 BUDGET: Final = 64  # messages an application may take or send before others get a turn
 BYTES_BUDGET: Final = 262_144  # the same in bytes: large messages cost the neighbours more
 
+_EVENTS_LANE: Final = Lane()
+_MESSAGES_LANE: Final = Lane(capacity=MESSAGES_CAPACITY)
+
 logger = logging.getLogger("greenroom.scopes")
 
 
 def open_mailbox() -> Mailbox:
     """Make the mailbox of one scope: a lane for each of its two feeds."""
-    return Mailbox(Lane(), Lane(capacity=MESSAGES_CAPACITY))
+    return Mailbox(_EVENTS_LANE, _MESSAGES_LANE)
 
 
 def describe(scope: Scope) -> str:
@@ -70,6 +73,8 @@ class ScopeActor(Actor[Message]):
     that end in `_nowait`, `wake_writer_with` and `read_ready` are the same without the
     waiting, for bridges that wait in another way; they belong to the trio thread.
     """
+
+    __slots__ = ("_budget", "app", "mailbox", "scope")
 
     def __init__(self, app: App, scope: Scope) -> None:
         self.app = app
@@ -186,7 +191,7 @@ class Conversation(Actor[Message]):
     def __init__(self, app: App, scope: Scope, send: Send) -> None:
         self.app = app
         self.scope = scope
-        self.mailbox = Mailbox(Lane(capacity=BUDGET), Lane(capacity=MESSAGES_CAPACITY))
+        self.mailbox = Mailbox(Lane(capacity=BUDGET), _MESSAGES_LANE)
         self.ref: ActorRef[Message]
         self._send = send
 

@@ -1,6 +1,6 @@
 """An HTTP request as a scope actor: body parts in, response messages out.
 
-`_parser.py` and `_response.py` decide; this only moves what they say between the mailbox
+`_requests.py` and `_responses.py` decide; this only moves what they say between the mailbox
 and the connection.
 """
 
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 @final
 class HttpScope(ScopeActor):
     """One request and its response."""
+
+    __slots__ = (
+        "_awaits_continue",
+        "_connection",
+        "_disconnected",
+        "_last_part",
+        "_transport",
+        "began",
+        "request_complete",
+        "writer",
+    )
 
     def __init__(self, app: App, scope: Scope, head: RequestHead, connection: "Connection") -> None:
         super().__init__(app, scope)

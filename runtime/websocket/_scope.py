@@ -12,7 +12,7 @@ from ...actors import Crash, ExitReason, Normal
 from .._errors import ClientDisconnected, LocalProtocolError
 from .._types import App, Message, Scope
 from ..scopes import EVENTS, ScopeActor
-from ._closing import INTERNAL_ERROR, NORMAL, RESTART
+from ._closing import NORMAL, RESTART
 from ._session import WebSocketSession
 from ._states import State
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @final
 class WebSocketScope(ScopeActor):
     """One WebSocket from its upgrade request on."""
+
+    __slots__ = ("_connection", "_disconnected", "_transport", "began", "session")
 
     def __init__(
         self, app: App, scope: Scope, session: WebSocketSession, connection: "Connection"
