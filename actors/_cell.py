@@ -12,6 +12,7 @@ actor has something to clean up.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from itertools import count
 from math import inf
@@ -37,6 +38,7 @@ from ._reasons import (
 from ._ref import ActorRef
 from ._restarts import RestartWindow
 from ._spec import ChildSpec, Directive, InFlight
+from ._tasks import ActorNursery
 
 CONTROL: Final = 0  # the lane of requests to stop; unlimited, and never behind a message
 MESSAGES: Final = 1
@@ -79,6 +81,9 @@ class Keeper(Protocol):
     def forget(self, cell: "Cell", reason: ExitReason) -> None:
         """`finish` a cell that has no incarnation at the moment, for good."""
 
+    def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task beside the child's own, which raises nothing but cancellation."""
+
 
 class _Stop:
     """The control message that ends a message loop."""
@@ -109,6 +114,7 @@ class Cell:
         "_mailbox",
         "_redeliver",
         "_starters",
+        "_tasks",
         "actor",
         "args",
         "cause",
@@ -161,6 +167,7 @@ class Cell:
         self._mailbox: Mailbox | None = None
         self._in_flight: Any = _NOTHING
         self._redeliver: Any = _NOTHING
+        self._tasks: ActorNursery | None = None
         self._joiners: trio.Event | None = None
         self._starters: trio.Event | None = None
 
@@ -180,6 +187,11 @@ class Cell:
     def alive(self) -> bool:
         """Whether the cell has not ended for good."""
         return self.phase is not Phase.ENDED
+
+    @property
+    def lives(self) -> bool:
+        """Whether an incarnation lives now."""
+        return self.phase is Phase.RUNNING or self.phase is Phase.STARTING
 
     # Messages.
 
@@ -248,6 +260,28 @@ class Cell:
         # Not for good: what happens next is the restart policy's to say.
         self.stop(Overload(), for_good=False)
 
+    # What an incarnation may have beside its own task.
+
+    @property
+    def tasks(self) -> ActorNursery:
+        """The nursery of this incarnation, opened when it is first asked for."""
+        if self._tasks is None:
+            self._tasks = ActorNursery(self._task_failed)
+            self.keeper.start_helper(self._tasks.run, f"{self.spec.id} nursery")
+        return self._tasks
+
+    def _task_failed(self) -> None:
+        self.scope.cancel(reason="a task of the actor's nursery failed")
+
+    async def _end_tasks(self, crash: BaseException | None) -> BaseException | None:
+        """Cancel the tasks beside the actor's own, and add their failure to the actor's."""
+        assert self._tasks is not None
+        tasks, self._tasks = self._tasks, None
+        failure = await tasks.aclose()
+        if failure is None or crash is None:
+            return crash or failure
+        return BaseExceptionGroup("the actor and a task of its nursery failed", [crash, failure])
+
     # The life of one incarnation.
 
     def start_in(self, nursery: trio.Nursery) -> None:
@@ -266,8 +300,8 @@ class Cell:
         passing: BaseException | None = None
         try:
             with scope:
-                if scope.cancel_called:  # stopped or killed before its first step
-                    await trio.lowlevel.checkpoint()
+                if self.stop_reason is not None and not self._grace_given:
+                    await trio.lowlevel.checkpoint()  # cancelled before its first step
                 if self.pause:
                     await trio.sleep(self.pause)
                 if actor is None:
@@ -281,11 +315,16 @@ class Cell:
                 begun = True
                 if not kind.announces_start:
                     self.mark_started()
-                await actor.run(ctx)
+                if kind.run is Actor.run:  # spares a parked actor two frames
+                    await self.handle_messages()
+                else:
+                    await actor.run(ctx)
         except BaseException as error:  # noqa: BLE001 - an actor's crash is its supervisor's matter
             outside = trio.current_effective_deadline() == -inf
             crash, passing = sort_out(error, cancelled=outside)
             del error
+        if self._tasks is not None:
+            crash = await self._end_tasks(crash)
         reason = self._reason_for(crash, passing)
         if begun and actor is not None and type(actor).stopped is not Actor.stopped:
             reason, passing = await self._clean_up(reason, passing)
@@ -403,7 +442,7 @@ class Cell:
         """
         if self.phase is Phase.ENDED:
             return
-        if self.task is None and self.phase is not Phase.STARTING:
+        if not self.lives:
             if for_good:
                 self.keeper.forget(self, reason)
             return
@@ -429,7 +468,7 @@ class Cell:
         """Cancel the incarnation that lives now, for good."""
         if self.phase is Phase.ENDED:
             return
-        if self.task is None and self.phase is not Phase.STARTING:
+        if not self.lives:
             self.keeper.forget(self, reason)
             return
         self.stop_reason = reason

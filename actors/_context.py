@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from ._mailbox import Mailbox
 from ._ref import ActorRef
+from ._tasks import ActorNursery
 
 if TYPE_CHECKING:
     from ._cell import Cell
@@ -44,6 +45,14 @@ class Context:
     def stop_requested(self) -> bool:
         """Whether the actor was asked to stop; a long handler may look and end early."""
         return self._cell.stop_reason is not None
+
+    @property
+    def nursery(self) -> ActorNursery:
+        """Tasks beside the actor's own, which end with this incarnation at the latest.
+
+        A task that fails crashes the actor.
+        """
+        return self._cell.tasks
 
     async def handle_messages(self) -> None:
         """Hand one message after the other to `Actor.receive`, until asked to stop."""

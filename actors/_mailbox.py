@@ -245,6 +245,9 @@ class Mailbox:
         """
         if self.wake is not None:
             raise trio.BusyResourceError("another task waits for this mailbox")
+        for queue in self._queues:
+            if not queue.items:
+                queue.items = None  # who waits may wait for long: see `_Queue`
         self._task = trio.lowlevel.current_task()
         self.wake = self._reschedule
         await trio.lowlevel.wait_task_rescheduled(self._abort)

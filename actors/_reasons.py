@@ -128,6 +128,8 @@ def sort_out(
     passing: BaseException | None
     if isinstance(error, BaseExceptionGroup):
         passing, crash = error.split(not_its_own)
+        if passing is None:
+            crash = error  # and not the copy that `split` makes
     elif isinstance(error, not_its_own):
         passing, crash = error, None
     else:

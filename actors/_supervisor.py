@@ -8,8 +8,9 @@ it ended; what takes several steps is put into the supervisor's own mailbox and 
 
 import contextvars
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from random import Random
 from typing import Any, ClassVar, Final, final
@@ -38,8 +39,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Regroup:
-    """Control: stop some children, then start some."""
+    """Control: stop some children, then start some, because of one that failed."""
 
+    failed: Cell
     stop: tuple[Cell, ...]
     start: tuple[Cell, ...]
 
@@ -177,8 +179,6 @@ class Supervisor(Actor[Any]):
                 self._nursery = nursery
                 self._context = contextvars.copy_context()
                 await self._start_in_order(list(self._cells.values()))
-                if not self._closing:
-                    cell.mark_started()
                 failure = await self._attend(cell)
                 await self._stop_children(cell.deadline)
         finally:
@@ -216,6 +216,12 @@ class Supervisor(Actor[Any]):
         """Let a child go for good."""
         self._cells.pop(cell.uid, None)
         cell.finish(reason)
+
+    def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task that a child needs beside its own."""
+        assert self._nursery is not None
+        assert self._context is not None
+        self._context.run(partial(self._nursery.start_soon, async_fn, name=name))
 
     # Decisions, and what they lead to.
 
@@ -258,7 +264,8 @@ class Supervisor(Actor[Any]):
                     return
                 cell.hand_over()
                 stop = tuple(cells[at] for at in decision.stop)
-                self._ask_itself(_Regroup(stop, tuple(cells[at] for at in decision.start)))
+                start = tuple(cells[at] for at in decision.start)
+                self._ask_itself(_Regroup(cell, stop, start))
             case Verdict.GIVE_UP:
                 exhausted = RestartsExhausted(self._window.intensity, self._window.period)
                 exhausted.__cause__ = cause
@@ -308,8 +315,10 @@ class Supervisor(Actor[Any]):
             match await cell.mailbox.get():
                 case _End(error):
                     return error
-                case _Regroup(stop, start):
-                    await self._regroup(stop, start)
+                case _Regroup(failed, stop, start):
+                    # Its siblings' regrouping may have started it in the meantime.
+                    if failed.phase in (Phase.FAILED, Phase.ENDED):
+                        await self._regroup(stop, start)
                 case message:
                     cell.lose(message, Loss.UNHANDLED)
 
@@ -351,6 +360,8 @@ class Supervisor(Actor[Any]):
             self._starting = None
             if cell.phase is Phase.FAILED:
                 return
+        if self._cell is not None and self._cell.phase is Phase.STARTING:
+            self._cell.mark_started()
 
     async def _stop_children(self, deadline: float) -> None:
         for cell in reversed(list(self._cells.values())):
@@ -360,11 +371,11 @@ class Supervisor(Actor[Any]):
         """Stop one child, and wait until its incarnation is over; False if it is stuck."""
         cell.stop(Shutdown(self.path), deadline, for_good=for_good)
         with trio.move_on_at(min(deadline, trio.current_time() + cell.patience)):
-            await cell.wait_settled(Phase.FAILED, Phase.ENDED)
-        if cell.task is None:
-            return True
-        report_stuck(cell)
-        return False
+            if cell.lives:
+                await cell.wait_settled(Phase.FAILED, Phase.ENDED)
+        if cell.lives:
+            report_stuck(cell)
+        return not cell.lives
 
 
 @final

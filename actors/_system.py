@@ -1,7 +1,7 @@
 """The top of a tree: where a program enters and leaves the world of actors."""
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, final
 
@@ -115,6 +115,7 @@ class _Top:
         self.dead_letters = dead_letters
         self.body = trio.CancelScope()
         self.failure: BaseException | None = None
+        self.nursery: trio.Nursery | None = None
 
     def child_ended(self, cell: Cell, reason: ExitReason, *, may_restart: bool) -> None:  # noqa: ARG002
         """Keep a crash, and end the body."""
@@ -126,6 +127,11 @@ class _Top:
         """End the body: nothing is left to run."""
         cell.finish(reason)
         self.body.cancel(reason=f"{cell.path} ended: {reason}")
+
+    def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task that the root needs beside its own."""
+        assert self.nursery is not None
+        self.nursery.start_soon(async_fn, name=name)
 
 
 @asynccontextmanager
@@ -139,6 +145,7 @@ async def _open_top(
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
+            top.nursery = nursery
             cell.start_in(nursery)
             if await cell.wait_started():
                 with top.body:

@@ -1,0 +1,230 @@
+"""The mailbox against a model: lists, and every rule written out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenroom.actors import Delivery, Lane, Loss, Mailbox, Overflow
+
+POLICIES = [Overflow.REJECT, Overflow.DROP_NEW, Overflow.DROP_OLDEST, Overflow.CLOSE]
+lanes = st.one_of(
+    st.builds(Lane, st.one_of(st.none(), st.integers(1, 3)), st.sampled_from(POLICIES)),
+    st.builds(Lane, st.integers(1, 3), st.just(Overflow.COALESCE), st.just(lambda item: item[0])),
+)
+# A key and a lane to put to; None takes one item.
+steps = st.lists(st.one_of(st.none(), st.tuples(st.sampled_from("abc"), st.integers(0, 1))))
+
+
+class Model:
+    """One lane, as plainly as it can be said."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.waiting: list[tuple[str, int]] = []
+        self.accepted = self.refused = 0
+        self.lost: list[tuple[tuple[str, int], Loss]] = []
+
+    def put(self, item: tuple[str, int]) -> Delivery:
+        full = self.lane.capacity is not None and len(self.waiting) == self.lane.capacity
+        if not full:
+            return self._accept(item, Delivery.ACCEPTED)
+        if self.lane.overflow is Overflow.DROP_OLDEST:
+            self.lost.append((self.waiting.pop(0), Loss.DROPPED))
+            return self._accept(item, Delivery.DROPPED_OLDEST)
+        if self.lane.overflow is Overflow.COALESCE:
+            for at, other in enumerate(self.waiting):
+                if other[0] == item[0]:
+                    self.lost.append((self.waiting.pop(at), Loss.COALESCED))
+                    return self._accept(item, Delivery.COALESCED)
+        self.refused += 1
+        loss, delivery = {
+            Overflow.REJECT: (Loss.REJECTED, Delivery.REJECTED),
+            Overflow.COALESCE: (Loss.REJECTED, Delivery.REJECTED),
+            Overflow.DROP_NEW: (Loss.DROPPED, Delivery.DROPPED_NEW),
+            Overflow.CLOSE: (Loss.OVERLOAD, Delivery.CLOSED),
+        }[self.lane.overflow]
+        self.lost.append((item, loss))
+        return delivery
+
+    def _accept(self, item: tuple[str, int], delivery: Delivery) -> Delivery:
+        self.waiting.append(item)
+        self.accepted += 1
+        return delivery
+
+
+@given(lanes, lanes, steps)
+def test_i1_i2_i5_i6_every_item_is_taken_in_order_or_waits_or_is_lost_once_with_its_reason(
+    first: Lane, second: Lane, script: list[tuple[str, int] | None]
+) -> None:
+    mailbox = Mailbox(first, second)
+    models = [Model(first), Model(second)]
+    lost: list[list[tuple[Any, Loss]]] = [[], []]
+    mailbox.on_loss = lambda item, lane, loss: lost[lane].append((item, loss))
+    for number, step in enumerate(script):
+        if step is not None:
+            key, lane = step
+            assert mailbox.put((key, number), lane) is models[lane].put((key, number))
+        elif model := next((model for model in models if model.waiting), None):
+            assert mailbox.get_nowait() == model.waiting.pop(0)
+        else:
+            with pytest.raises(trio.WouldBlock):
+                mailbox.get_nowait()
+        for at, model in enumerate(models):
+            counts = mailbox.counts(at)
+            assert lost[at] == model.lost
+            assert counts.waiting == mailbox.depth(at) == len(model.waiting)
+            assert (counts.accepted, counts.refused) == (model.accepted, model.refused)
+            assert counts.accepted == counts.taken + counts.evicted + counts.waiting
+            assert counts.evicted + counts.refused == len(lost[at])
+            assert model.lane.capacity is None or counts.waiting <= model.lane.capacity
+    mailbox.close()
+    for at, model in enumerate(models):
+        assert lost[at] == model.lost + [(item, Loss.LEFT_OVER) for item in model.waiting]
+        assert mailbox.put(("late", -1), at) is Delivery.DEAD
+        assert lost[at][-1] == (("late", -1), Loss.DEAD)
+
+
+def test_i5_the_urgent_lane_is_taken_first_and_one_lane_can_be_asked_alone() -> None:
+    mailbox = Mailbox(Lane(), Lane())
+    mailbox.put("later", lane=1)
+    mailbox.put("urgent", lane=0)
+    mailbox.put("last", lane=1)
+    assert mailbox.get_nowait_from(1) == "later"
+    assert mailbox.get_nowait() == "urgent"
+    with pytest.raises(trio.WouldBlock):
+        mailbox.get_nowait_from(0)
+    assert mailbox.get_nowait() == "last"
+
+
+def test_wake_is_called_once_by_the_next_put_and_forgotten_before() -> None:
+    mailbox = Mailbox(Lane(), Lane(capacity=1))
+    seen: list[Callable[[], object] | None] = []
+    mailbox.wake = lambda: seen.append(mailbox.wake)
+    mailbox.put(1, lane=1)
+    mailbox.put(2, lane=1)
+    mailbox.put(3)
+    assert seen == [None]
+
+
+def test_a_refused_item_wakes_nobody_and_a_replaced_one_does() -> None:
+    woken: list[str] = []
+    for overflow in (Overflow.REJECT, Overflow.DROP_OLDEST):
+        mailbox = Mailbox(Lane(capacity=1, overflow=overflow))
+        mailbox.put(1)
+        mailbox.wake = lambda overflow=overflow: woken.append(overflow.name)
+        mailbox.put(2)
+    assert woken == ["DROP_OLDEST"]
+
+
+def test_a_failing_key_rejects_the_item_and_does_not_reach_the_sender() -> None:
+    mailbox = Mailbox(Lane(1, Overflow.COALESCE, key=lambda item: item["id"]))
+    assert mailbox.put({"id": 1}) is Delivery.ACCEPTED
+    assert mailbox.put({"no": 1}) is Delivery.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("capacity", "overflow", "key"),
+    [(0, Overflow.REJECT, None), (1, Overflow.COALESCE, None), (1, Overflow.REJECT, id)],
+)
+def test_a_lane_refuses_arguments_that_do_not_fit(
+    capacity: int, overflow: Overflow, key: Callable[[Any], int] | None
+) -> None:
+    with pytest.raises(ValueError, match=r"capacity|key"):
+        Lane(capacity, overflow, key)
+
+
+async def test_get_waits_for_a_put_and_a_second_waiter_is_refused() -> None:
+    mailbox = Mailbox()
+    async with trio.open_nursery() as nursery:
+
+        async def receive() -> None:
+            assert await mailbox.get() == "hello"
+
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await mailbox.wait()
+        mailbox.put("hello")
+    assert mailbox.counts(0).taken == 1
+
+
+async def test_a_cancelled_wait_takes_nothing_and_leaves_room_for_another() -> None:
+    mailbox = Mailbox()
+    with trio.move_on_after(0):
+        await mailbox.get()
+    assert mailbox.wake is None
+    mailbox.put("kept")
+    assert await mailbox.get() == "kept"
+
+
+async def test_wait_parks_although_another_lane_has_items() -> None:
+    mailbox = Mailbox(Lane(), Lane())
+    mailbox.put("other", lane=1)
+    with trio.move_on_after(0) as scope:
+        await mailbox.wait()
+    assert scope.cancelled_caught
+
+
+async def test_get_gives_others_a_turn_after_64_items() -> None:
+    mailbox = Mailbox()
+    for number in range(65):
+        mailbox.put(number)
+    with trio.testing.assert_no_checkpoints():
+        for _ in range(64):
+            await mailbox.get()
+    with trio.testing.assert_checkpoints():
+        await mailbox.get()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_i2_senders_that_wait_for_room_are_let_in_by_turns_and_a_cancelled_one_is_not(
+    stay: list[bool],
+) -> None:
+    async def main() -> list[int]:
+        mailbox = Mailbox(Lane(capacity=1))
+        mailbox.put(-1)
+        answers: list[Delivery] = []
+        scopes = [trio.CancelScope() for _ in stay]
+
+        async def send(number: int) -> None:
+            with scopes[number]:
+                answers.append(await mailbox.feed(number))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(len(stay)):
+                nursery.start_soon(send, number)
+                await trio.testing.wait_all_tasks_blocked()
+            for number, stays in enumerate(stay):
+                if not stays:
+                    scopes[number].cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            taken = [mailbox.get_nowait()]
+            while mailbox.depth(0):
+                assert mailbox.put("pushy") is Delivery.REJECTED  # nobody overtakes who waits
+                taken.append(mailbox.get_nowait())
+        assert answers == [Delivery.ACCEPTED] * sum(stay)
+        return taken
+
+    assert trio.run(main) == [-1, *(number for number, stays in enumerate(stay) if stays)]
+
+
+async def test_feed_is_a_checkpoint_and_answers_dead_after_a_close() -> None:
+    mailbox = Mailbox(Lane(capacity=1))
+    with trio.testing.assert_checkpoints():
+        assert await mailbox.feed(1) is Delivery.ACCEPTED
+    answers: list[Delivery] = []
+
+    async def send() -> None:
+        answers.append(await mailbox.feed(2))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        mailbox.close()
+    assert answers == [Delivery.DEAD]
+    assert await mailbox.feed(3) is Delivery.DEAD
