@@ -10,6 +10,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from itertools import dropwhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, final
@@ -39,13 +40,10 @@ class ApplicationNotLoaded(Exception):
         """Give the traceback of the user's code, without our frames and importlib's; may be ""."""
         if self.__cause__ is None:
             return ""
-        chain = traceback.TracebackException.from_exception(self.__cause__)
-        cause: traceback.TracebackException | None = chain
-        while cause is not None:
-            frames = [frame for frame in cause.stack if not _is_machinery(frame.filename)]
-            cause.stack = traceback.StackSummary.from_list(frames)
-            cause = cause.__cause__ or cause.__context__
-        return "".join(chain.format())
+        shown = traceback.TracebackException.from_exception(self.__cause__)
+        frames: list[traceback.FrameSummary] = list(dropwhile(_is_machinery, shown.stack))
+        shown.stack = traceback.StackSummary.from_list(frames)
+        return "".join(shown.format())
 
 
 def load_application(target: str, *, factory: bool = False, app_dir: str | Path = ".") -> App:
@@ -170,6 +168,6 @@ def _accepts(found: Callable[..., object], count: int) -> bool:
     return True
 
 
-def _is_machinery(filename: str) -> bool:
+def _is_machinery(frame: traceback.FrameSummary) -> bool:
     own = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent))
-    return filename.startswith(own)
+    return frame.filename.startswith(own)

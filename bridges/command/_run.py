@@ -28,11 +28,10 @@ from ...runtime import (
     open_inherited,
     open_tcp,
     open_unix,
-    serve,
 )
 from ...runtime.listeners import close_all, remove_stale
 from ...runtime.reloading import Handover, run_reloading, stop_with_parent
-from ..asyncio import hosted, open_hosted_loop
+from ..asyncio import serve
 from ._logging import configure_logging
 from ._options import (
     Given,
@@ -118,7 +117,7 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
 
     start = partial(
         serve,
-        hosted(app),
+        app,
         listeners=listeners,
         config=config,
         ssl_context=context,
@@ -126,7 +125,7 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
     )
 
     async def main() -> None:
-        async with open_hosted_loop(), trio.open_nursery() as watching:
+        async with trio.open_nursery() as watching:
             if handover is not None:
                 watching.start_soon(stop_with_parent, handover)
             async with trio.open_nursery() as serving:

@@ -85,6 +85,13 @@ def test_a_missing_module_is_the_caller_s_mistake_without_a_traceback(
     assert failure.traceback() == ""
 
 
+def test_a_missing_import_is_told_apart_from_a_module_whose_name_begins_like_it(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write("import loaded\n")
+    assert f"{name} imports 'loaded', which is missing" in str(failure_of(f"{name}:app", tmp_path))
+
+
 def test_a_missing_import_inside_the_module_is_the_module_s_mistake_with_its_line(
     write: Write, tmp_path: Path
 ) -> None:
@@ -114,9 +121,7 @@ def test_whatever_an_import_raises_is_kept_as_the_cause(
     assert f"{name}.py" in failure.traceback()
 
 
-def test_an_error_raised_from_another_shows_both_without_machinery(
-    write: Write, tmp_path: Path
-) -> None:
+def test_an_error_raised_from_another_shows_both(write: Write, tmp_path: Path) -> None:
     inner = write("raise KeyError('SECRET_KEY')\n")
     name = write(
         f"try:\n    import {inner}\n"
