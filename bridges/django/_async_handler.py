@@ -14,7 +14,7 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpResponseBase, StreamingHttpResponse
 
-from ...runtime._types import Receive, Scope
+from ...runtime import Receive, Scope
 from ._messages import ClientLeft, telling
 
 END: Final = object()

@@ -16,10 +16,7 @@ from typing import Final, final
 
 import trio
 
-from ...runtime._site import Access, ServerConfig
-from ...runtime._types import App, Scope
-from ...runtime.listeners import CannotListen, open_tcp
-from ...runtime.server import Server
+from ...runtime import Access, App, CannotListen, Scope, Server, ServerConfig, open_tcp
 from ..asyncio import serve
 
 # Seconds. Long enough to say goodbye to a browser's tabs, short enough to save a file again.

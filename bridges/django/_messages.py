@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.http import HttpResponseBase
 
-from ...runtime._types import Message, Receive
+from ...runtime import Message, Receive
 
 
 async def read_body(receive: Receive) -> IO[bytes]:

@@ -20,7 +20,7 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import FileResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
-from ...runtime._types import App, Message, Receive, Scope, Send
+from ...runtime import App, Message, Receive, Scope, Send
 from ..asyncio import call_app
 from ..threads import call_home, run_sync
 from ._async_handler import AsyncContent

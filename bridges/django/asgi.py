@@ -26,7 +26,7 @@ from django.core.handlers.asgi import get_script_prefix
 from django.urls import Resolver404, URLPattern, URLResolver, get_resolver
 from django.utils import translation
 
-from ...runtime._types import App, Receive, Scope, Send
+from ...runtime import App, Receive, Scope, Send
 from ..asyncio import call_app
 from ._async_handler import AsyncHandler
 from ._sync_handler import SyncChain, SyncHandler

@@ -10,7 +10,7 @@ from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponseBase
 
-from ...runtime._types import App, Receive, Scope, Send
+from ...runtime import App, Receive, Scope, Send
 from ..asyncio import call_app
 from ._sync_handler import SyncChain, SyncHandler
 

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.runserver import Command as RunserverCommand
 from django.utils.module_loading import import_string
 
-from .....runtime._types import App
+from .....runtime import App
 from ..._development import DevelopmentServer
 from ...static import StaticFiles
 
