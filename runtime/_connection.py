@@ -5,6 +5,7 @@ pipelined one waits here, and the socket unread, until its turn (RFC 9112 sectio
 An upgrade hands the connection to its WebSocket for good.
 """
 
+import logging
 from collections import deque
 from typing import Final, TypeAlias, final
 
@@ -14,12 +15,15 @@ from ._transport import Transport
 from ._types import Scope
 from .http import BodyChunk, RequestHead, RequestParser, error_response
 from .http._scope import HttpScope
+from .scopes import EVENTS
 from .websocket import State, WebSocketSession, refuse_handshake
 from .websocket._closing import INTERNAL_ERROR, RESTART
 from .websocket._scope import WebSocketScope
 
 UNREAD_EVENTS: Final = 32  # events an application may leave unread before its socket is
 UNREAD_BYTES: Final = 262_144  # the same in bytes
+
+logger = logging.getLogger("greenroom.server")
 
 Event: TypeAlias = object  # RequestHead, BodyChunk, EndOfRequest or RemoteProtocolError
 Address: TypeAlias = "tuple[str, int | None] | None"
@@ -32,8 +36,8 @@ class Connection:
     __slots__ = (
         "_backlog",
         "_client",
-        "_paused",
         "_parser",
+        "_paused",
         "_scheme",
         "_scope",
         "_server",
@@ -69,20 +73,37 @@ class Connection:
 
     def __str__(self) -> str:
         running = self._websocket or self._scope
-        return str(running) if running is not None else f"idle connection of {self._client}"
+        if running is not None:
+            return str(running)
+        return (
+            "a connection"
+            if self._client is None
+            else "a connection of {}:{}".format(*self._client)
+        )
 
     # What the transport tells.
 
     def data_received(self, data: bytes) -> None:
         """Parse `data` into events, and hand them to the scope they belong to."""
-        websocket = self._websocket
-        if websocket is not None:
-            self._since = self.site.now
-            websocket.data_received(data)
-            self._unread += len(data)
-            if self._unread > UNREAD_BYTES or websocket.mailbox.depth(0) > UNREAD_EVENTS:
-                self._hold_back(websocket.mailbox.depth(0))
-            return
+        try:
+            if self._websocket is not None:
+                self._receive_in_websocket(self._websocket, data)
+            else:
+                self._receive_requests(data)
+        except Exception:
+            # Whatever it is, it is a fault of ours, and the other connections go on.
+            logger.exception("the server failed at what came from %s", self)
+            self.transport.abort()
+
+    def _receive_in_websocket(self, websocket: WebSocketScope, data: bytes) -> None:
+        self._since = self.site.now
+        websocket.data_received(data)
+        self._unread += len(data)
+        waiting = websocket.mailbox.depth(EVENTS)
+        if self._unread > UNREAD_BYTES or waiting > UNREAD_EVENTS:
+            self._hold_back(waiting)
+
+    def _receive_requests(self, data: bytes) -> None:
         if self._parser.idle:
             self._since = self.site.now
         try:
@@ -143,7 +164,7 @@ class Connection:
                     scope.body_received(event.data)
                     self._unread += len(event.data)
                     if self._unread > UNREAD_BYTES:
-                        self._hold_back(scope.mailbox.depth(0))
+                        self._hold_back(scope.mailbox.depth(EVENTS))
                 else:
                     scope.body_ended()
         self._backlog = None

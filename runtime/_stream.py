@@ -4,6 +4,7 @@ The same connections run here as over sockets; only the price differs: two tasks
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import final
 
 import trio
@@ -88,10 +89,9 @@ class StreamTransport:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self.abort()
             return
-        try:
-            await self._stream.aclose()  # TLS says goodbye here
-        finally:
-            self.abort()
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._stream.aclose()  # TLS says goodbye here, if somebody still listens
+        self.abort()
 
     @property
     def congested(self) -> bool:

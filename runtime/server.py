@@ -307,6 +307,7 @@ async def _accept_streams(
                 await trio.sleep(TICK)
                 continue
             nursery.start_soon(_serve_accepted, server, stream, ssl_context, address)
+    listener.close()
 
 
 async def _serve_accepted(
@@ -319,7 +320,7 @@ async def _serve_accepted(
     if ssl_context is None:
         await server.serve_stream(stream, client, address)
         return
-    secured = trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True)
+    secured = trio.SSLStream(stream, ssl_context, server_side=True)
     try:
         with trio.fail_after(server._site.config.head_timeout):
             await secured.do_handshake()

@@ -1,0 +1,234 @@
+import errno
+import logging
+import socket
+import ssl
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+import trustme
+from tests.runtime.serving import RawClient, StartSite, get, open_websocket
+
+from greenroom.runtime import (
+    Access,
+    LifespanFailed,
+    Receive,
+    Scope,
+    Send,
+    ServerConfig,
+    open_tcp,
+    open_unix,
+    serve,
+)
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4001})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def test_a_unix_socket_is_served_and_its_scopes_name_no_client(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    scopes: list[Scope] = []
+
+    async def record(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await hello(scope, receive, send)
+
+    path = str(tmp_path / "greenroom.sock")
+    config = ServerConfig(lifespan="off")
+    run = partial(serve, record, listeners=open_unix(path), config=config)
+    server = await nursery.start(run)
+    async with RawClient(await trio.open_unix_socket(path)) as client:
+        assert (await client.ask(get("/", "Connection: close"))).endswith(b"hello")
+    assert scopes[0]["client"] is None
+    assert scopes[0]["server"] == (path, None)
+    assert path in server.addresses[0]
+
+
+async def test_tls_is_served_and_its_scopes_say_so(nursery: trio.Nursery) -> None:
+    scopes: list[Scope] = []
+
+    async def record(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await hello(scope, receive, send)
+
+    authority = trustme.CA()
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(ours)
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
+    [listener] = open_tcp("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    config = ServerConfig(lifespan="off")
+    await nursery.start(
+        partial(serve, record, listeners=[listener], config=config, ssl_context=ours)
+    )
+    async with await trio.open_tcp_stream("127.0.0.1", port) as plain:
+        await plain.send_all(get())  # no TLS at all: dropped, and nobody else minds
+        assert not (await plain.receive_some()).startswith(b"HTTP")
+    stream = trio.SSLStream(
+        await trio.open_tcp_stream("127.0.0.1", port), theirs, server_hostname="localhost"
+    )
+    async with RawClient(stream) as client:
+        assert (await client.ask(get("/", "Connection: close"))).endswith(b"hello")
+    assert scopes[0]["scheme"] == "https"
+
+
+async def test_every_request_and_every_step_of_a_websocket_is_told_once(
+    start_site: StartSite,
+) -> None:
+    told: list[Access] = []
+    site = await start_site(hello, on_access=told.append)
+    async with await site.connect() as client:
+        await client.ask(get("/page", "Connection: close"))
+    async with open_websocket(site.port, "/socket"):
+        await trio.testing.wait_all_tasks_blocked()
+    while site.server.connections:
+        await trio.testing.wait_all_tasks_blocked()
+    assert [(access.scope["path"], access.step, access.status) for access in told] == [
+        ("/page", "response", 200),
+        ("/socket", "accept", 101),
+        ("/socket", "close", 4001),
+    ]
+    assert all(access.seconds >= 0 for access in told)
+
+
+async def test_running_out_of_descriptors_only_delays_new_connections(
+    start_site: StartSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = await start_site(hello)
+    accept = socket.socket._accept  # type: ignore[attr-defined]
+    refusals = 2
+
+    def refuse_at_first(listener: socket.socket) -> Any:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "_accept", refuse_at_first)
+    async with await site.connect() as client:
+        assert (await client.ask(get("/", "Connection: close"))).endswith(b"hello")
+    assert "can't accept a connection now" in caplog.text
+
+
+async def test_the_lifespan_surrounds_the_scopes_and_each_gets_a_copy_of_its_state(
+    nursery: trio.Nursery,
+) -> None:
+    states: list[dict[str, Any]] = []
+    steps: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            scope["state"]["pool"] = "shared"
+            steps.append("started")
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            steps.append("stopped")
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        states.append(scope["state"])
+        scope["state"]["mine"] = len(states)
+        await hello(scope, receive, send)
+
+    [listener] = open_tcp("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    async with trio.open_nursery() as serving:
+        server = await serving.start(partial(serve, app, listeners=[listener]))
+        assert steps == ["started"]
+        for _ in range(2):
+            async with RawClient(await trio.open_tcp_stream("127.0.0.1", port)) as client:
+                await client.ask(get("/", "Connection: close"))
+        server.stop()
+    assert steps == ["started", "stopped"]
+    assert states == [{"pool": "shared", "mine": 1}, {"pool": "shared", "mine": 2}]
+
+
+async def test_an_application_that_refuses_to_start_is_not_served() -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    [listener] = open_tcp("127.0.0.1", 0)
+    with pytest.raises(LifespanFailed, match="no database"):
+        await serve(refuse, listeners=[listener])
+    assert listener.fileno() == -1
+
+
+async def test_a_second_stop_waits_for_nobody(
+    start_site: StartSite, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def forever(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep_forever()
+
+    site = await start_site(forever, graceful_timeout=3600)
+    client = site.connect_in_memory()
+    await client.send(get())
+    await trio.testing.wait_all_tasks_blocked()
+    began = trio.current_time()
+    site.server.stop()
+    site.server.stop()
+    await client.receive_all()
+    assert trio.current_time() - began < 60
+
+
+async def test_a_stop_refuses_new_connections(start_site: StartSite) -> None:
+    go_on = trio.Event()
+
+    async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await hello(scope, receive, send)
+
+    site = await start_site(wait)
+    async with await site.connect() as client:
+        await client.send(get())
+        await trio.testing.wait_all_tasks_blocked()
+        site.server.stop()
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(OSError, match="all attempts to connect"):
+            await site.connect()
+        go_on.set()
+        assert (await client.receive_all()).endswith(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"lifespan": "maybe"}, "lifespan"),
+        ({"root_path": "mount/"}, "root_path"),
+        ({"graceful_timeout": -1}, "graceful_timeout"),
+        ({"websocket_ping_interval": 0}, "websocket_ping_interval"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        ServerConfig(**settings)
+
+
+async def test_a_fault_of_one_connection_is_not_the_servers(
+    start_site: StartSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong while one client's bytes are taken in, the others go on."""
+    site = await start_site(hello)
+    async with await site.connect() as neighbour, await site.connect() as client:
+        await neighbour.send(get())
+        await neighbour.receive_until(b"hello")
+        with monkeypatch.context() as patch:
+            patch.setattr("greenroom.runtime._connection.Connection._take", lambda *_: 1 / 0)
+            await client.send(get())
+            assert await client.receive_all() == b""
+        await neighbour.send(get())
+        await neighbour.receive_until(b"hello")
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
