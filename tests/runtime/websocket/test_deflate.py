@@ -120,6 +120,16 @@ def test_what_is_deflated_fits_the_window_that_the_client_asked_for(data: bytes,
     assert decompressor.decompress(compressed + b"\x00\x00\xff\xff") == data
 
 
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_what_is_deflated_never_refers_further_back_than_the_window(bits: int) -> None:
+    # Noise that comes again after 600 bytes and after 3000: too far for some windows.
+    noise = random.Random(bits).randbytes(3000)
+    data = noise[:600] * 2 + noise * 2
+    decompressor = zlib.decompressobj(-bits)
+    compressed = Deflate(bits, "").deflate(data)
+    assert decompressor.decompress(compressed + b"\x00\x00\xff\xff") == data
+
+
 # The examples of section 7.2.3: Hello, once more in two blocks, stored, with BFINAL; empty.
 @pytest.mark.parametrize(
     ("compressed", "content"),
@@ -174,6 +184,8 @@ def test_a_message_cut_within_a_block_is_1002_not_a_shorter_message() -> None:
     data = deflated(b"What the actor said, the actor meant to say. " * 5)
     for size in range(1, len(data)):
         assert fault(data[:size]) == 1002
+    # A stored block of 100 bytes, of which one came: all that is put behind it fits in.
+    assert fault(b"\x00\x64\x00\x9b\xffx") == 1002
 
 
 def test_very_many_final_blocks_are_refused_quickly() -> None:

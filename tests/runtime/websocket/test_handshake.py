@@ -74,6 +74,13 @@ def test_another_version_is_426_and_the_answer_names_ours(version: bytes) -> Non
     assert b"connection: close\r\n" in response
 
 
+def test_two_versions_are_426() -> None:
+    for more in (b"8", b"13"):
+        with pytest.raises(RemoteProtocolError) as failure:
+            WebSocketSession(head((b"sec-websocket-version", more)))
+        assert failure.value.status == 426
+
+
 def test_another_fault_is_answered_without_a_version() -> None:
     response = refuse_handshake(RemoteProtocolError(400, "no"))
     assert response.startswith(b"HTTP/1.1 400 ")
