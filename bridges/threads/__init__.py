@@ -8,6 +8,7 @@ thread that a trio task waits for.
 True
 """
 
+from ._lease import Lease as Lease
 from ._pool import ThreadPool as ThreadPool
 from ._pool import default_pool as default_pool
 from ._run import call_home as call_home
@@ -16,6 +17,7 @@ from ._run import run_sync as run_sync
 from ._run import tell_home as tell_home
 
 __all__ = [
+    "Lease",
     "ThreadPool",
     "call_home",
     "check_cancelled",

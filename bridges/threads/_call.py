@@ -84,16 +84,18 @@ class Call(ABC):
 
     # -- in the leased thread
 
-    def run(self) -> Callable[[], object]:
+    def run(self, before: Callable[[], object] | None = None) -> Callable[[], object]:
         """Run the function, unless the call was given up before."""
         if not self._taken.acquire(blocking=False):
-            return _nothing
+            return nothing
         here.call = self
         if self._loop is not None:
             threads = self._threads
             watched = WatchedLoop(self._loop, threads.pause, threads.resume)
             offer_loop(watched, self._waiting_for)
         try:
+            if before is not None:
+                before()
             self.answer = outcome.Value(self.context.run(self._body))
         except BaseException as error:  # noqa: BLE001 -- raised at home
             self.answer = outcome.Error(error)
@@ -114,7 +116,6 @@ class Call(ABC):
 
     def call_home(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Have `fn(*args)` done at home, and wait for its result."""
-        self.raise_told_error()
         answers = here.answers
         if answers is None:
             answers = here.answers = SimpleQueue()
@@ -153,6 +154,7 @@ class Call(ABC):
 
     def _perform(self, fn: Callable[..., Any], args: tuple[Any, ...], answers: Answers) -> None:
         try:
+            self.raise_told_error()
             result = fn(*args)
         except BaseException as error:  # noqa: BLE001 -- raised in the thread
             answers.put(outcome.Error(error))
@@ -294,5 +296,5 @@ def _was_cancelled(answer: Answer | None) -> bool:
     return isinstance(answer, outcome.Error) and isinstance(answer.error, asyncio.CancelledError)
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Report nothing: nobody waits."""

@@ -27,10 +27,11 @@ logger = logging.getLogger("greenroom.threads")
 class Job(Protocol):
     """What a worker thread does."""
 
-    def run(self) -> Callable[[], object]:
+    def run(self, before: Callable[[], object] | None = None) -> Callable[[], object]:
         """Do it, raise nothing, and give what reports its end.
 
-        The report is called when the thread is free again.
+        An error of `before`, called first, counts as the job's own. The report is called
+        when the thread is free again.
         """
 
 

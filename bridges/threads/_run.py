@@ -40,17 +40,19 @@ async def run_sync(
     else:
         call = AsyncioCall(threads, around, fn, args)
     threads.enqueue(call)
+    await call.wait()
+    adopt_context_here(call.context)
+    # An error's traceback holds the frames of this function and of the thread's: neither
+    # may lead to the error again, or only the garbage collector would find it.
+    answer, call.answer = call.answer, None
+    assert answer is not None
     try:
-        await call.wait()
-        adopt_context_here(call.context)
-        answer = call.answer
-        assert answer is not None
         if isinstance(answer, outcome.Value):
             call.raise_told_error()
         result: T = answer.unwrap()
         return result
     finally:
-        del call  # an error's traceback holds this frame: no reference cycle
+        del answer
 
 
 def call_home(fn: Callable[..., Any], *args: Any) -> Any:
@@ -69,8 +71,8 @@ def tell_home(fn: Callable[..., object], *args: Any) -> None:
     """From a leased thread: have the synchronous `fn(*args)` called at home, without waiting.
 
     Calls keep their order, and all are made before `run_sync` returns. If one raises,
-    the following are left out, and the error is raised by the thread's next `call_home`
-    or `tell_home`, else by `run_sync`.
+    the following are left out, the next `call_home` too, which raises the error; so may
+    a `tell_home`, and at last `run_sync`.
 
     Raises:
         RuntimeError: this is no thread in which `run_sync` runs a function.

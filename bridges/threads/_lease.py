@@ -1,0 +1,191 @@
+"""One thread for the length of a handler, taken at its first blocking call.
+
+All `sync_to_async` calls and asynchronous ORM calls of one handler have to share a
+thread, else a transaction's statements go to different database connections. A handler
+that makes none takes no thread.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, TypeVar, final
+
+import trio
+from asgiref.sync import ThreadSensitiveContext
+
+from ._asgiref import withdraw_loop
+from ._call import nothing
+from ._pool import Around, Job, ThreadPool, default_pool
+from ._run import run_sync
+
+T = TypeVar("T")
+
+logger = logging.getLogger("greenroom.threads")
+
+
+@final
+class Lease(Executor):
+    """A thread of a pool, for an `async with` block of trio or asyncio code.
+
+    Under asyncio, asgiref's thread-sensitive calls in the block go to this thread;
+    `run_sync(..., pool=lease)` does in both flavours. Between two calls the thread does
+    not count as busy. At the end of the block `around` is left, then the thread is free.
+
+    Args:
+        pool: where the thread comes from; `default_pool()` if None.
+        around: makes a context manager, entered in the thread before its first call
+            and left after the last.
+    """
+
+    __slots__ = ("_around", "_closed", "_jobs", "_pool", "_sensitive", "_stack", "_taken")
+
+    def __init__(self, pool: ThreadPool | None = None, *, around: Around | None = None) -> None:
+        self._pool = default_pool() if pool is None else pool
+        self._around = around
+        self._jobs: SimpleQueue[Job | None] | None = None  # None until a thread is asked for
+        self._taken = threading.Lock()  # by the thread, or by the end of the block
+        self._stack = ExitStack()
+        self._sensitive: ThreadSensitiveContext | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> "Lease":
+        if not trio.lowlevel.in_trio_task():
+            self._sensitive = ThreadSensitiveContext(executor=self)
+            await self._sensitive.__aenter__()  # type: ignore[no-untyped-call]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._sensitive is not None:
+            await self._sensitive.__aexit__(kind, error, traceback)  # type: ignore[no-untyped-call]
+        jobs = self._jobs
+        if jobs is None or self._taken.acquire(blocking=False):
+            self._closed = True
+            return
+        try:
+            if self._around is not None:
+                await self._leave()
+        finally:
+            self._closed = True
+            jobs.put(None)
+
+    async def _leave(self) -> None:
+        if self._sensitive is None:
+            with trio.CancelScope(shield=True):
+                await run_sync(self._stack.close, pool=self)
+            return
+        leaving = asyncio.ensure_future(run_sync(self._stack.close, pool=self))
+        cancellation: asyncio.CancelledError | None = None
+        while not leaving.done():
+            try:
+                await asyncio.wait([leaving])
+            except asyncio.CancelledError as error:
+                cancellation = error
+        leaving.result()
+        if cancellation is not None:
+            raise cancellation
+
+    # -- as an executor, for asgiref
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        """Have `fn(*args, **kwargs)` run in the thread, after what was asked for before.
+
+        Raises:
+            RuntimeError: the block has ended.
+        """
+        item = _Item(fn, args, kwargs)
+        self.enqueue(item)
+        return item.future
+
+    # -- as threads, for run_sync
+
+    def enqueue(self, job: Job) -> None:
+        """Have `job` run in the thread, after what was asked for before.
+
+        Raises:
+            RuntimeError: the block has ended.
+        """
+        if self._closed:
+            raise RuntimeError("the lease of this thread has ended")
+        if self._jobs is None:
+            self._jobs = SimpleQueue()
+            self._jobs.put(job)
+            self._pool.enqueue(self)
+        else:
+            self._jobs.put(job)
+
+    def pause(self) -> None:
+        """Note that a call in the thread begins to wait for its home."""
+        self._pool.pause()
+
+    def resume(self) -> None:
+        """Note that a call in the thread goes on."""
+        self._pool.resume()
+
+    # -- as a job of the pool
+
+    def run(self, before: Callable[[], object] | None = None) -> Callable[[], object]:  # noqa: ARG002
+        """Run what is asked for, until the block ends."""
+        if not self._taken.acquire(blocking=False):
+            return nothing
+        jobs, pool = self._jobs, self._pool
+        assert jobs is not None
+        enter: Callable[[], object] | None = self._enter
+        while True:
+            pool.pause()
+            job = jobs.get()
+            pool.resume()
+            if job is None:
+                break
+            report = job.run(enter)
+            enter = None
+            report()
+            del job, report
+        try:
+            self._stack.close()
+        except Exception:
+            logger.exception("what was around a handler's calls failed at its end")
+        return nothing
+
+    def _enter(self) -> None:
+        if self._around is not None:
+            self._stack.enter_context(self._around())
+
+
+@final
+class _Item:
+    """One call that asgiref asks for."""
+
+    __slots__ = ("_args", "_fn", "_kwargs", "future")
+
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.future: Future[Any] = Future()
+        self._fn = fn
+        self._args = args
+        self._kwargs = kwargs
+
+    def run(self, before: Callable[[], object] | None = None) -> Callable[[], object]:
+        """Run the function, unless its future was cancelled."""
+        if self.future.set_running_or_notify_cancel():
+            try:
+                if before is not None:
+                    before()
+                result = self._fn(*self._args, **self._kwargs)
+            except BaseException as error:  # noqa: BLE001 -- raised where the future is awaited
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(result)
+            finally:
+                withdraw_loop()
+        return nothing
