@@ -40,6 +40,7 @@ BUDGET: Final = 64  # messages an application may take or send before others get
 BYTES_BUDGET: Final = 262_144  # the same in bytes: large messages cost the neighbours more
 
 _EVENTS_LANE: Final = Lane()
+_BOUNDED_EVENTS_LANE: Final = Lane(capacity=BUDGET)
 _MESSAGES_LANE: Final = Lane(capacity=MESSAGES_CAPACITY)
 
 logger = logging.getLogger("greenroom.scopes")
@@ -66,30 +67,51 @@ def describe(scope: Scope) -> str:
     return " ".join(words)
 
 
-class ScopeActor(Actor[Message]):
-    """One scope of one application, between its events and its `send`.
+class AppActor(Actor[Message]):
+    """An actor whose life is one call of an ASGI application, for one scope."""
 
-    `receive` and `send` are handed to the application, awaited under trio. The methods
-    that end in `_nowait`, `wake_writer_with` and `read_ready` are the same without the
-    waiting, for bridges that wait in another way; they belong to the trio thread.
-    """
+    __slots__ = ("app", "mailbox", "scope")
 
-    __slots__ = ("_budget", "app", "mailbox", "scope")
-
-    def __init__(self, app: App, scope: Scope) -> None:
+    def __init__(self, app: App, scope: Scope, mailbox: Mailbox) -> None:
         self.app = app
         self.scope = scope
-        self.mailbox = open_mailbox()
-        self._budget = BUDGET
+        self.mailbox = mailbox
 
     def __str__(self) -> str:
         return describe(self.scope)
 
-    async def run(self, ctx: Context) -> None:
+    async def run(self, ctx: Context) -> None:  # noqa: ARG002 - an application knows no actors
         """Call the application; its end is the actor's end."""
         await self.app(self.scope, self.receive, self.send)
 
     # Not the actor's handler of messages, which an actor with a `run` of its own has none of.
+    @abstractmethod
+    async def receive(self) -> Message:  # type: ignore[override]
+        """Wait for the next event, as ASGI's `receive`."""
+
+    @abstractmethod
+    async def send(self, message: Message) -> None:
+        """Hand on one message of the application, as ASGI's `send`."""
+
+    @abstractmethod
+    def ended(self, reason: ExitReason) -> None:
+        """Learn of the application's end, and tell whom it concerns."""
+
+
+class ScopeActor(AppActor):
+    """A scope that this server serves, between its events and its `send`.
+
+    `receive` and `send` are handed to the application, awaited under trio. The methods
+    `send_nowait`, `wake_writer_with` and `read_ready` are the same without the waiting,
+    for bridges that wait in another way; they belong to the trio thread.
+    """
+
+    __slots__ = ("_budget",)
+
+    def __init__(self, app: App, scope: Scope) -> None:
+        super().__init__(app, scope, open_mailbox())
+        self._budget = BUDGET
+
     async def receive(self) -> Message:  # type: ignore[override]
         """Wait for the next event of the server, as ASGI's `receive`."""
         mailbox = self.mailbox
@@ -161,10 +183,6 @@ class ScopeActor(Actor[Message]):
     def wake_writer_with(self, wake: Callable[[], object]) -> None:
         """Call `wake` once when the client has read enough, or has gone."""
 
-    @abstractmethod
-    def ended(self, reason: ExitReason) -> None:
-        """Tell the client what is still to be told, after the application's end."""
-
 
 SCOPE_SPEC: Final = ChildSpec(
     id="scope",
@@ -178,29 +196,20 @@ def scope_ended(_ref: ActorRef[Any], actor: Actor[Any], reason: ExitReason) -> N
 
     For `open_dynamic_supervisor(on_exit=...)` of a supervisor of scopes.
     """
-    assert isinstance(actor, ScopeActor | Conversation)
+    assert isinstance(actor, AppActor)
     if isinstance(reason, Crash) and not isinstance(reason.error, ClientDisconnected):
         logger.error("the application failed in %s", actor, exc_info=reason.error)
     actor.ended(reason)
 
 
 @final
-class Conversation(Actor[Message]):
+class Conversation(AppActor):
     """One scope of a protocol that this package does not serve itself; see `open_scopes`."""
 
     def __init__(self, app: App, scope: Scope, send: Send) -> None:
-        self.app = app
-        self.scope = scope
-        self.mailbox = Mailbox(Lane(capacity=BUDGET), _MESSAGES_LANE)
+        super().__init__(app, scope, Mailbox(_BOUNDED_EVENTS_LANE, _MESSAGES_LANE))
         self.ref: ActorRef[Message]
         self._send = send
-
-    def __str__(self) -> str:
-        return describe(self.scope)
-
-    async def run(self, ctx: Context) -> None:
-        """Call the application; its end is the actor's end."""
-        await self.app(self.scope, self.receive, self.send)
 
     async def receive(self) -> Message:  # type: ignore[override]
         """Wait for the next event, as ASGI's `receive`."""
@@ -262,7 +271,9 @@ class Scopes:
             ValueError: `scope` has no str `type`.
         """
         if not isinstance(scope.get("type"), str):
-            raise ValueError(f"a scope needs a str 'type', this one has only {sorted(scope)}")
+            raise ValueError(  # noqa: TRY004 - what is wrong is the scope, not its Python type
+                f"a scope needs a str 'type', this one has only {sorted(scope)}"
+            )
         scope.setdefault("asgi", {"version": "3.0", "spec_version": "2.5"})
         conversation = Conversation(self._app, scope, send)
         conversation.ref = self._supervisor.start_child(SCOPE_SPEC, conversation)
