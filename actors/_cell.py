@@ -60,6 +60,16 @@ class Phase(Enum):
     ENDED = "ended"
 
 
+class Household(Protocol):
+    """The children of one incarnation of an actor that is no supervisor itself."""
+
+    def start_child(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
+        """Start one more child."""
+
+    async def aclose(self, *, at_once: bool, deadline: float) -> None:
+        """Stop or kill the children, and wait for their end, shielded."""
+
+
 class Keeper(Protocol):
     """What a cell needs of the supervisor above it."""
 
@@ -83,6 +93,9 @@ class Keeper(Protocol):
 
     def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:
         """Start a task beside the child's own, which raises nothing but cancellation."""
+
+    def open_household(self, cell: "Cell") -> Household:
+        """Make room for the children of an incarnation, among its tasks."""
 
 
 class _Stop:
@@ -109,6 +122,7 @@ class Cell:
     __slots__ = (
         "_cancel_at",
         "_grace_given",
+        "_household",
         "_in_flight",
         "_joiners",
         "_mailbox",
@@ -165,6 +179,7 @@ class Cell:
         self._cancel_at = inf
         self._grace_given = False
         self._mailbox: Mailbox | None = None
+        self._household: Household | None = None
         self._in_flight: Any = _NOTHING
         self._redeliver: Any = _NOTHING
         self._tasks: ActorNursery | None = None
@@ -270,12 +285,21 @@ class Cell:
             self.keeper.start_helper(self._tasks.run, f"{self.spec.id} nursery")
         return self._tasks
 
+    def spawn(self, spec: ChildSpec, args: tuple[object, ...]) -> ActorRef[Any]:
+        """Start a child of this incarnation."""
+        if self._household is None:
+            self._household = self.keeper.open_household(self)
+        return self._household.start_child(spec, *args)
+
     def _task_failed(self) -> None:
         self.scope.cancel(reason="a task of the actor's nursery failed")
 
     async def _end_tasks(self, crash: BaseException | None) -> BaseException | None:
-        """Cancel the tasks beside the actor's own, and add their failure to the actor's."""
+        """End what lives beside the actor's own task, and add its failure to the actor's."""
         assert self._tasks is not None
+        if self._household is not None:
+            household, self._household = self._household, None
+            await household.aclose(at_once=self.scope.cancel_called, deadline=self.deadline)
         tasks, self._tasks = self._tasks, None
         failure = await tasks.aclose()
         if failure is None or crash is None:
@@ -320,7 +344,9 @@ class Cell:
                 else:
                     await actor.run(ctx)
         except BaseException as error:  # noqa: BLE001 - an actor's crash is its supervisor's matter
-            outside = trio.current_effective_deadline() == -inf
+            # No group that holds a Cancelled is an Exception.
+            may_pass = not isinstance(error, Exception)
+            outside = may_pass and trio.current_effective_deadline() == -inf
             crash, passing = sort_out(error, cancelled=outside)
             del error
         if self._tasks is not None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from ._mailbox import Mailbox
 from ._ref import ActorRef
+from ._spec import ChildSpec
 from ._tasks import ActorNursery
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ class Context:
         A task that fails crashes the actor.
         """
         return self._cell.tasks
+
+    def spawn(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
+        """Start a child of this actor, and return at once; see `Supervisor.start_child`.
+
+        Children are supervised like those of a `DynamicSupervisor`, and end with this
+        incarnation at the latest, before `Actor.stopped`. If they need more restarts than
+        it allows, the actor crashes.
+        """
+        return self._cell.spawn(spec, args)
 
     async def handle_messages(self) -> None:
         """Hand one message after the other to `Actor.receive`, until asked to stop."""

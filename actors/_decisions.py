@@ -93,13 +93,10 @@ def decide(
         return Decision(_verdict_without_restart(auto_shutdown, children, ended))
     if not window.allows(now):
         return Decision(Verdict.GIVE_UP)
-    match strategy:
-        case Strategy.ONE_FOR_ONE:
-            together = [ended]
-        case Strategy.ONE_FOR_ALL:
-            together = list(range(len(children)))
-        case Strategy.REST_FOR_ONE:
-            together = list(range(ended, len(children)))
+    if strategy is Strategy.ONE_FOR_ONE:
+        return Decision(Verdict.RESTART, start=(ended,))
+    first = 0 if strategy is Strategy.ONE_FOR_ALL else ended
+    together = range(first, len(children))
     return Decision(
         Verdict.RESTART,
         stop=tuple(at for at in reversed(together) if at != ended),

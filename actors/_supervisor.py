@@ -24,7 +24,7 @@ from ._dead_letters import DeadLetters
 from ._decisions import AutoShutdown, Child, Decision, Strategy, Verdict, decide
 from ._errors import ChildEscalated, RestartsExhausted, SupervisorClosed, SupervisorFull
 from ._mailbox import Loss
-from ._reasons import Crash, ExitReason, Shutdown
+from ._reasons import Crash, ExitReason, Killed, Shutdown
 from ._ref import ActorRef
 from ._restarts import RestartWindow
 from ._spec import ChildSpec, Directive, Restart
@@ -167,7 +167,8 @@ class Supervisor(Actor[Any]):
     @property
     def dead_letters(self) -> DeadLetters:
         """Where messages go that its children will not handle."""
-        assert self._cell is not None
+        if self._cell is None:  # not running yet: at least they are logged
+            return DeadLetters()
         return self._cell.keeper.dead_letters
 
     async def run(self, ctx: Context) -> None:
@@ -189,6 +190,7 @@ class Supervisor(Actor[Any]):
 
     def stopping(self, ctx: Context, reason: ExitReason) -> bool:  # noqa: ARG002 - all stop alike
         """Stop the children in order, then end."""
+        self._cell = ctx._cell  # it may not have run yet
         self._end(None)
         return True
 
@@ -222,6 +224,10 @@ class Supervisor(Actor[Any]):
         assert self._nursery is not None
         assert self._context is not None
         self._context.run(partial(self._nursery.start_soon, async_fn, name=name))
+
+    def open_household(self, cell: Cell) -> "Household":
+        """Make room for the children of a child."""
+        return Household(cell)
 
     # Decisions, and what they lead to.
 
@@ -450,6 +456,74 @@ class DynamicSupervisor(Supervisor):
 
     def _group_of(self, cell: Cell) -> list[Cell]:
         return [cell]
+
+
+@final
+class Household:
+    """The children of one incarnation of an actor: a dynamic supervisor among its tasks.
+
+    The keeper of that supervisor; if it gives up, a task of the actor fails.
+    """
+
+    def __init__(self, owner: Cell) -> None:
+        self._owner = owner
+        self._failure: BaseException | None = None
+        self._supervisor = DynamicSupervisor()
+        self._cell = Cell(self, ChildSpec("children", lambda: self._supervisor), (), unique=True)
+        self._cell.phase = Phase.STARTING
+        self._supervisor._cell = self._cell  # children have a path before it runs
+        owner.tasks.start_soon(self._live)
+
+    @property
+    def ref(self) -> ActorRef[Any]:
+        """The actor's reference."""
+        return self._owner.ref
+
+    @property
+    def path(self) -> str:
+        """The actor's path."""
+        return self._owner.path
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Where the children's lost messages go."""
+        return self._owner.keeper.dead_letters
+
+    def start_child(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
+        """Start one more child."""
+        return self._supervisor.start_child(spec, *args)
+
+    async def aclose(self, *, at_once: bool, deadline: float) -> None:
+        """Stop or kill the children, and wait for their end, shielded."""
+        if at_once:
+            self._cell.kill(Killed(self.path))
+        else:
+            self._cell.stop(Shutdown(self.path), deadline)
+        with trio.CancelScope(shield=True):
+            await self._cell.join()
+
+    def child_ended(self, cell: Cell, reason: ExitReason, *, may_restart: bool) -> None:  # noqa: ARG002
+        """Keep a crash for the actor."""
+        if isinstance(reason, Crash):
+            self._failure = reason.error
+        self.forget(cell, reason)
+
+    def forget(self, cell: Cell, reason: ExitReason) -> None:
+        """Let the supervisor go; the household lives as long as the incarnation."""
+        cell.finish(reason)
+
+    def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:  # noqa: ARG002
+        """Start a task that the supervisor needs beside its own."""
+        self._owner.tasks.start_soon(async_fn)
+
+    def open_household(self, cell: Cell) -> "Household":
+        """Make room for children of the supervisor beside those that it supervises."""
+        return Household(cell)
+
+    async def _live(self) -> None:
+        await self._cell.live()
+        if self._failure is not None:
+            raise self._failure
 
 
 def report_stuck(cell: Cell) -> None:

@@ -12,7 +12,7 @@ from ._dead_letters import DeadLetters
 from ._reasons import Crash, ExitReason, Shutdown, flatten
 from ._ref import ActorRef
 from ._spec import ChildSpec
-from ._supervisor import DynamicSupervisor, OnExit, Supervisor, report_stuck
+from ._supervisor import DynamicSupervisor, Household, OnExit, Supervisor, report_stuck
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +132,10 @@ class _Top:
         """Start a task that the root needs beside its own."""
         assert self.nursery is not None
         self.nursery.start_soon(async_fn, name=name)
+
+    def open_household(self, cell: Cell) -> Household:
+        """Make room for the root's children beside those that it supervises."""
+        return Household(cell)
 
 
 @asynccontextmanager

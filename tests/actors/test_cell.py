@@ -31,6 +31,7 @@ from greenroom.actors import (
     Overflow,
     Overload,
     Restart,
+    RestartsExhausted,
     Shutdown,
     StartTimeout,
     open_actor_system,
@@ -599,6 +600,68 @@ async def test_a_task_of_the_actors_nursery_ends_with_it_and_crashes_it_when_it_
         reason = await supervisor.start_child(once(Body), failing).join()
     assert isinstance(reason, Crash)
     assert reason.error is error
+
+
+async def test_children_of_an_actor_end_with_its_incarnation_before_it_cleans_up() -> None:
+    log: list[Any] = []
+    child = ChildSpec("child", lambda: Recorder(log))
+
+    class Parent(Actor[Any]):
+        async def started(self, ctx: Context, cause: ExitReason | None) -> None:
+            ref = ctx.spawn(child)
+            assert ref.tell("hello") is Delivery.ACCEPTED
+            paths.append(ref.path)
+
+        async def receive(self, message: Exception) -> None:
+            raise message
+
+        async def stopped(self, reason: ExitReason) -> None:
+            log.append("parent stopped")
+
+    paths: list[str] = []
+    async with open_actor_system("system", root=[ChildSpec("parent", Parent)]) as system:
+        (ref,) = system.children
+        await trio.testing.wait_all_tasks_blocked()
+        ref.tell(OSError())
+        await trio.testing.wait_all_tasks_blocked()
+        assert ref.alive
+    life = [("started", None), "hello", ("stopped", Shutdown), "parent stopped"]
+    assert log == life * 2
+    assert all(path.startswith("/system/parent/children/child-") for path in paths)
+
+
+async def test_an_actor_crashes_when_its_children_need_too_many_restarts() -> None:
+    error = OSError("again")
+
+    async def parent(ctx: Context) -> None:
+        ctx.spawn(ChildSpec("child", lambda: Body(raiser(error))))
+        await trio.sleep_forever()
+
+    async with open_dynamic_supervisor(on_exit=lambda *_: None) as supervisor:
+        reason = await supervisor.start_child(once(Body), parent).join()
+    assert isinstance(reason, Crash)
+    assert isinstance(reason.error, RestartsExhausted)
+    assert reason.error.__cause__ is error
+
+
+async def test_a_killed_actors_children_are_killed() -> None:
+    reasons: list[ExitReason] = []
+
+    async def parent(ctx: Context) -> None:
+        child = ctx.spawn(ChildSpec("child", lambda: Recorder([])))
+        child.tell(trio.sleep_forever)
+        refs.append(child)
+        await trio.sleep_forever()
+
+    refs: list[ActorRef[Any]] = []
+    async with open_dynamic_supervisor() as supervisor:
+        ref = supervisor.start_child(once(Body), parent)
+        await trio.testing.wait_all_tasks_blocked()
+        ref.kill()
+        assert await ref.join() == Killed()
+        assert not refs[0].alive
+        reasons.append(await refs[0].join())
+    assert isinstance(reasons[0], Shutdown)
 
 
 @given(st.integers(0, 12), st.sampled_from(["stop", "kill", "outside"]))

@@ -347,6 +347,18 @@ async def test_children_can_be_added_and_stopped_by_name_and_names_are_unique() 
     assert log == ["+a", "+b", "-a", "-b"]
 
 
+async def test_a_supervisor_may_be_stopped_before_its_first_step(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log: list[str] = []
+    async with open_actor_system("system") as system:
+        ref = system.spawn(supervisor(worker("w", log)))
+        ref.stop()
+        assert await ref.join() == Shutdown()
+    assert not log
+    assert not caplog.records
+
+
 async def test_a_full_dynamic_supervisor_refuses_a_child() -> None:
     async with open_dynamic_supervisor(max_children=1) as keeper:
         keeper.start_child(worker("a", []))
