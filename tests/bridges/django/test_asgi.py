@@ -20,7 +20,7 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.test import override_settings
-from django.urls import path, reverse
+from django.urls import include, path, reverse
 from django.utils import translation
 from django.utils.decorators import async_only_middleware, sync_only_middleware
 from hypothesis import given
@@ -377,12 +377,34 @@ def test_an_async_view_runs_on_the_event_loop_and_its_queries_in_one_other_threa
     assert ask(view, world).content.decode() == f"{where} 1 1"
 
 
-def test_an_async_view_waits_without_a_thread(world: World) -> None:
-    async def view(request: HttpRequest) -> HttpResponse:
-        names = {each.name for each in threading.enumerate()}
-        return HttpResponse(str("MainThread" in names and threading.current_thread().name))
+@pytest.fixture
+def chains() -> Iterator[list[str]]:
+    """Which handler answered each request: the sender of Django's `request_started`."""
+    senders: list[str] = []
 
-    assert ask(view, world).content == b"MainThread"
+    def note(sender: type, **_: Any) -> None:
+        senders.append(sender.__name__)
+
+    signals.request_started.connect(note)
+    yield senders
+    signals.request_started.disconnect(note)
+
+
+def test_only_a_request_for_an_async_view_takes_the_asynchronous_chain(
+    world: World, chains: list[str]
+) -> None:
+    async def async_view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("async")
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("sync")
+
+    nested = path("nested/", include([path("page/", async_view)]))
+    with override_settings(ROOT_URLCONF=Pages(nested, path("plain/", view))):
+        app = get_asgi_application()
+        for page in ("/nested/page/", "/plain/", "/nowhere/"):
+            Exchange(page).run(app, world)
+    assert chains == ["AsyncHandler", "SyncChain", "SyncChain"]
 
 
 def test_an_async_view_is_cancelled_when_the_client_leaves(world: World) -> None:
@@ -408,14 +430,17 @@ def test_an_async_view_is_cancelled_when_the_client_leaves(world: World) -> None
     LANGUAGES=[("en", "English"), ("fr", "French")],
     MIDDLEWARE=["django.middleware.locale.LocaleMiddleware"],
 )
-def test_an_async_view_below_a_language_prefix_is_found_in_each_language(world: World) -> None:
+def test_an_async_view_below_a_language_prefix_is_found_in_each_language(
+    world: World, chains: list[str]
+) -> None:
     async def view(request: HttpRequest) -> HttpResponse:
-        return HttpResponse(threading.current_thread().name + translation.get_language())
+        return HttpResponse(translation.get_language())
 
     for language in ("en", "fr"):
         with override_settings(ROOT_URLCONF=Pages(*i18n_patterns(path("page/", view)))):
             got = Exchange(f"/{language}/page/").run(get_asgi_application(), world)
-        assert got.content.decode() == f"MainThread{language}"
+        assert got.content.decode() == language
+    assert chains == ["AsyncHandler", "AsyncHandler"]
 
 
 def test_a_urlconf_that_cannot_be_imported_is_named_in_each_request(world: World) -> None:
