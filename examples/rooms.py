@@ -30,5 +30,5 @@ class RoomConsumer(AsyncWebsocketConsumer):
         await self.channel_layer.group_discard(self.room, self.channel_name)
 
 
-routes = [path("rooms/<slug:room>/", RoomConsumer.as_asgi())]  # type: ignore[arg-type] # not a view
+routes = [path("rooms/<slug:room>/", RoomConsumer.as_asgi())]
 application = ProtocolTypeRouter({"websocket": URLRouter(routes)})

@@ -17,6 +17,9 @@ from tests.commands import APPLICATION, Command, Start
 
 django.setup()
 
+# Django imports them as `tests.django_project`; under another name a model is a second one.
+collect_ignore = ["django_project"]
+
 
 @pytest.fixture(scope="session")
 def migrated_database() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trustme
 from tests.commands import Start, get, get_tcp
 
 pytestmark = pytest.mark.usefixtures("app_file")
@@ -95,18 +96,17 @@ async def test_a_factory_from_another_folder_is_called(
 async def test_tls_is_served_with_the_given_certificate(
     start_command: Start, tmp_path: Path
 ) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", "key.pem", "-out", "cert.pem"],
-        cwd=tmp_path, check=True, capture_output=True,
-    )  # fmt: skip
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     command = await start_command(
         *("run", "website:app", "--port", "0"),
         *("--ssl-certfile", "cert.pem", "--ssl-keyfile", "key.pem"),
     )
     port = int((await command.line(r" on https://127\.0\.0\.1:(\d+)"))[1])
-    trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
     plain = await trio.open_tcp_stream("127.0.0.1", port)
     stream = trio.SSLStream(plain, trusting, server_hostname="localhost", https_compatible=True)
     _, body = await get(stream)
