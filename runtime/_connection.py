@@ -34,6 +34,7 @@ class Connection:
     """A receiver of one transport's bytes."""
 
     __slots__ = (
+        "_answers_unread",
         "_backlog",
         "_client",
         "_parser",
@@ -67,7 +68,8 @@ class Connection:
         self._websocket: WebSocketScope | None = None
         self._backlog: deque[Event] | None = None  # what came behind it
         self._unread = 0  # bytes that the running application has not asked for yet
-        self._paused = False
+        self._paused = False  # the application has enough to read
+        self._answers_unread = False  # the client has enough to read
         self._since = site.now  # when the present phase of waiting began
         site.connections.add(self)
 
@@ -102,6 +104,16 @@ class Connection:
         waiting = websocket.mailbox.depth(EVENTS)
         if self._unread > UNREAD_BYTES or waiting > UNREAD_EVENTS:
             self._hold_back(waiting)
+        if self.transport.congested and not self._answers_unread:
+            # A client that pings and never reads must not fill our memory with pongs.
+            self._answers_unread = True
+            self.transport.pause_reading()
+            self.transport.wake_when_writable(self._answers_read)
+
+    def _answers_read(self) -> None:
+        self._answers_unread = False
+        if not self._paused:
+            self.transport.resume_reading()
 
     def _receive_requests(self, data: bytes) -> None:
         if self._parser.idle:
@@ -264,7 +276,8 @@ class Connection:
         self._unread = 0
         if self._paused and not self._backlog:
             self._paused = False
-            self.transport.resume_reading()
+            if not self._answers_unread:
+                self.transport.resume_reading()
 
     def _close(self, *, linger: bool = False) -> None:
         self._since = self.site.now

@@ -71,10 +71,13 @@ class WebSocketScope(ScopeActor):
         self.mailbox.put(message, EVENTS)
 
     def _settle(self) -> None:
-        if self.session.outgoing:
-            self._transport.write(self.session.data_to_send())
-        if self.session.should_close:
-            self._transport.close()
+        session = self.session
+        if session.outgoing:
+            self._transport.write(session.data_to_send())
+        if session.should_close:
+            # RFC 6455 section 7.1.1: read on until the client hangs up, or what is still
+            # unread here may cost it our close frame.
+            self._transport.close(linger=True)
 
     def _log(self, step: str, status: int) -> None:
         self._connection.site.log_access(self.scope, status, step, self.began)

@@ -329,6 +329,39 @@ async def test_a_client_that_does_not_read_holds_its_application_back(
     assert 1 <= sent <= 20
 
 
+async def test_a_client_that_pings_and_does_not_read_is_not_read_either(
+    start_site: StartSite, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    site = await start_site(echo)
+    client = site.connect_in_memory()
+    await open_raw(client)
+    ping = b"\x89\xfd" + bytes(4) + b"p" * 125
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        for _ in range(10_000):
+            await client.send(ping)
+            sent += 1
+
+    nursery.start_soon(flood)
+    await trio.testing.wait_all_tasks_blocked()
+    assert sent * 127 < 200_000
+    answered = 0
+    while answered < 10_000 * 127:
+        answered += len(await client.receive_some())
+
+
+async def test_a_close_frame_reaches_a_client_that_is_still_sending(start_site: StartSite) -> None:
+    site = await start_site(echo)
+    async with await site.connect() as client:
+        await open_raw(client)
+        await client.send(b"\x83\x80" + bytes(4) + text("x") * 5000)
+        answer = await client.receive_until(b"\x03\xea")
+        assert answer[0] == 0x88
+        await client.send(text("x") * 5000)
+
+
 async def test_receiving_after_the_disconnect_names_the_rule(
     start_site: StartSite, caplog: pytest.LogCaptureFixture
 ) -> None:
