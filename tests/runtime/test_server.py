@@ -117,6 +117,7 @@ async def test_running_out_of_descriptors_only_delays_new_connections(
         return accept(listener)
 
     monkeypatch.setattr(socket.socket, "_accept", refuse_at_first)
+    monkeypatch.setattr("greenroom.runtime.server.TICK", 0.01)
     async with await site.connect() as client:
         assert (await client.ask(get("/", "Connection: close"))).endswith(b"hello")
     assert "can't accept a connection now" in caplog.text

@@ -340,15 +340,15 @@ async def test_a_client_that_pings_and_does_not_read_is_not_read_either(
 
     async def flood() -> None:
         nonlocal sent
-        for _ in range(10_000):
+        for _ in range(3000):
             await client.send(ping)
             sent += 1
 
     nursery.start_soon(flood)
     await trio.testing.wait_all_tasks_blocked()
-    assert sent * 127 < 200_000
+    assert sent * 127 < 150_000
     answered = 0
-    while answered < 10_000 * 127:
+    while answered < 3000 * 127:
         answered += len(await client.receive_some())
 
 
