@@ -21,6 +21,7 @@ from ...runtime._types import Message, Receive
 from ...runtime.layers import Waiter
 from ...runtime.scopes import BUDGET, EVENTS, MESSAGES, Conversation, ScopeActor, open_mailbox
 from ..asyncio import HostedScope, wait_mailbox
+from .exceptions import StopConsumer
 
 AHEAD: Final = 16  # messages that a task reads before the consumer has taken them
 LAST: Final = frozenset({"websocket.disconnect", "http.disconnect"})
@@ -59,12 +60,17 @@ class DirectIntake:
 
     def __init__(self, source: ScopeActor | Conversation) -> None:
         self.mailbox = source.mailbox
-        self.read_ready = source.read_ready
+        # A conversation's server notices by itself when there is room.
+        self.read_ready = source.read_ready if isinstance(source, ScopeActor) else _nothing
         self.wait: Callable[[], Awaitable[None]] = (
             source.mailbox.wait
             if trio.lowlevel.in_trio_task()
             else partial(wait_mailbox, source.mailbox)
         )
+
+
+def _nothing() -> None:
+    """Learn that a lane is empty, and do nothing about it."""
 
 
 @final
@@ -133,13 +139,14 @@ async def open_pumps(
 
 
 async def read(intake: Intake, dispatch: Dispatch) -> tuple[Exception, Message | None]:
-    """Hand messages to `dispatch`, one at a time, until it raises.
+    """Hand messages to `dispatch`, one at a time, until it raises or the client has left.
 
     The client's come first; where both lanes have some, they take turns, so that
     neither can hold the other back.
 
     Returns:
-        What was raised, and the message that was the last to be dispatched.
+        What was raised, `StopConsumer` after the client's last message, and the message
+        that was the last to be dispatched.
     """
     mailbox = intake.mailbox
     depth, take = mailbox.depth, mailbox.get_nowait_from
@@ -152,13 +159,16 @@ async def read(intake: Intake, dispatch: Dispatch) -> tuple[Exception, Message |
                 budget -= 1
                 message = take(EVENTS)
                 await dispatch(message)
-            if not depth(EVENTS):
+                if message["type"] in LAST:
+                    return StopConsumer(), message
+            idle = not depth(EVENTS)
+            if idle:
                 read_ready()
             if depth(MESSAGES):
                 budget -= 1
                 message = take(MESSAGES)
                 await dispatch(message)
-            elif not depth(EVENTS):
+            elif idle and not depth(EVENTS):
                 budget = BUDGET
                 await wait()
             if budget <= 0:

@@ -15,14 +15,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial, update_wrapper
 from typing import Any, ClassVar, Final
 
-from ...runtime._types import App, Message, Receive, Scope, Send
+from ...runtime._types import Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour, speaks
 from ...runtime.scopes import EVENTS, MESSAGES
 from ..asyncio import call_app
 from ..django.database import database_guard
 from ..threads import call_home, run_sync
 from . import DEFAULT_CHANNEL_LAYER
-from ._intake import DirectIntake, Intake, PumpedIntake, open_pumps, read, source_of
+from ._intake import LAST, DirectIntake, Intake, PumpedIntake, open_pumps, read, source_of
+from ._outlet import Outlet, sink_of
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
 from .exceptions import StopConsumer
@@ -152,8 +153,6 @@ class AsyncConsumer:
         goodbye = GOODBYES.get(self.scope["type"])
         if goodbye is None or (message is not None and message.get("type") == goodbye["type"]):
             return
-        if not hasattr(self, get_handler_name(goodbye)):
-            return
         try:
             await self.dispatch(dict(goodbye))
         except StopConsumer:
@@ -186,6 +185,8 @@ class AsyncConsumer:
         if owner is None:  # an attribute of the instance, such as `scope`, or nothing
             ours = name in AsyncConsumer.__annotations__
         if not callable(handler) or (ours and name not in PROTOCOL_HANDLERS):
+            if message["type"] in LAST:
+                raise StopConsumer  # nothing follows it, and the class has nothing to clean up
             raise ValueError(f"No handler for message type {message['type']}")
         self._handler_names[message["type"]] = name
         return name
@@ -195,10 +196,11 @@ class AsyncConsumer:
         await self.base_send(message)
 
     @classmethod
-    def as_asgi(cls, **initkwargs: Any) -> App:
+    def as_asgi(cls, **initkwargs: Any) -> Any:
         """Give an ASGI application that makes an instance of this consumer for each scope.
 
         It may be awaited under trio and under asyncio. `initkwargs` go to the constructor.
+        Typed as Any because Django's `path()` says that it takes views only.
         """
 
         @speaks("both")
@@ -219,14 +221,13 @@ class SyncConsumer(AsyncConsumer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if (
-            "greenroom_flavour" not in cls.__dict__
-            and ("__call__", "dispatch") & cls.__dict__.keys()
-        ):
-            cls.greenroom_flavour = "asyncio"  # what overrides them in async code awaits asyncio
+        overridden = not {"__call__", "dispatch"}.isdisjoint(cls.__dict__)
+        if overridden and "greenroom_flavour" not in cls.__dict__:
+            cls.greenroom_flavour = "asyncio"  # what such code awaits is asyncio's
 
     def _make_base_send(self, send: Send) -> Callable[[Message], Any]:
-        return partial(call_home, send)
+        sink = sink_of(send)
+        return partial(call_home, send) if sink is None else Outlet(sink)
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message` in a leased thread.

@@ -2,9 +2,10 @@
 
 Nothing here waits except `receive`, so the other methods do their work when they are
 called, under a lock that is never held for long, and return `DONE` for the caller's
-`await`. A channel is read in one of two ways: a consumer subscribes its mailbox, which
-then gets each message in the sender's own step; or somebody awaits `receive`, and
-messages wait in a queue meanwhile.
+`await`. They are marked as coroutine functions for those who ask, as `async_to_sync` does.
+A channel is read in one of two ways: a consumer subscribes its mailbox, which then gets
+each message in the sender's own step; or somebody awaits `receive`, and messages wait in
+a queue meanwhile.
 
 Source: `InMemoryChannelLayer` of Channels 4.3, whose `channels` and `groups` tests look
 into. Unlike there, several loops and threads may use one layer, `channel_capacity`
@@ -23,10 +24,12 @@ from string import ascii_letters
 from threading import RLock, get_ident
 from typing import ClassVar, Final, final
 
+from asgiref.sync import markcoroutinefunction
+
 from ...actors import Delivery, Mailbox
 from .._types import Message
-from ._base import BaseChannelLayer, Capacities, Sent
-from ._done import DONE
+from ._base import BaseChannelLayer, Capacities
+from ._done import DONE, Done
 from ._errors import ChannelFull
 from ._home import Home, Waiter, current_home
 
@@ -136,7 +139,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self._lock = RLock()
         _layers.add(self)
 
-    def send(self, channel: str, message: Message) -> Sent:
+    @markcoroutinefunction
+    def send(self, channel: str, message: Message) -> Done:
         """Put a copy of `message` on `channel`, at once; awaiting what this returns is optional.
 
         Raises:
@@ -151,7 +155,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
                 raise ChannelFull(channel)
         return DONE
 
-    def group_send(self, group: str, message: Message) -> Sent:
+    @markcoroutinefunction
+    def group_send(self, group: str, message: Message) -> Done:
         """Put copies of `message` on all channels of `group`, at once; full ones miss it.
 
         How many missed it is logged. A group that has no channels takes everything.
@@ -173,7 +178,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
             logger.info("%s of %s channels over capacity in group %s", missed, len(names), group)
         return DONE
 
-    def group_add(self, group: str, channel: str) -> Sent:
+    @markcoroutinefunction
+    def group_add(self, group: str, channel: str) -> Done:
         """Let `channel` have what is sent to `group`, from now on.
 
         Raises:
@@ -186,7 +192,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
             self._memberships.setdefault(channel, set()).add(group)
         return DONE
 
-    def group_discard(self, group: str, channel: str) -> Sent:
+    @markcoroutinefunction
+    def group_discard(self, group: str, channel: str) -> Done:
         """Undo `group_add`; nothing happens if there was none.
 
         Raises:
@@ -198,7 +205,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
             self._leave(channel, [group])
         return DONE
 
-    def flush(self) -> Sent:
+    @markcoroutinefunction
+    def flush(self) -> Done:
         """Forget all messages that wait in queues, and all groups. Subscriptions stay."""
         with self._lock:
             self.groups.clear()
@@ -208,7 +216,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
                 self._drop_if_unused(name, channel)
         return DONE
 
-    def close(self) -> Sent:
+    @markcoroutinefunction
+    def close(self) -> Done:
         """Do nothing: there is no connection to close."""
         return DONE
 
@@ -222,7 +231,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
     async def receive(self, channel: str) -> Message:
         """Wait for the next message on `channel`, in trio or in asyncio.
 
-        Of several that wait, each message goes to one, in the order of their calls.
+        Of several that wait, each message goes to one.
 
         Raises:
             TypeError: `channel` is no channel name.

@@ -5,5 +5,5 @@ from django.urls import path
 from .consumers import RoomConsumer
 
 websocket_urlpatterns = [
-    path("ws/rooms/<slug:slug>/", RoomConsumer.as_asgi()),  # type: ignore[arg-type] # not a view
+    path("ws/rooms/<slug:slug>/", RoomConsumer.as_asgi()),
 ]

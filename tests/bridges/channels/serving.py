@@ -1,0 +1,104 @@
+"""Serving an application to a test, over real sockets or by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from http.client import HTTPConnection
+from typing import Any
+
+import trio
+from trio_websocket import WebSocketConnection, open_websocket_url
+
+from greenroom.bridges.asyncio import open_hosted_loop, serve
+from greenroom.runtime import ServerConfig, open_tcp
+
+
+@asynccontextmanager
+async def served(app: Any, **config: Any) -> AsyncIterator[str]:
+    """Serve `app` on a free port, and give `127.0.0.1:port`."""
+    listeners = open_tcp("127.0.0.1", 0)
+    host, port = listeners[0].getsockname()[:2]
+    config.setdefault("graceful_timeout", 5.0)
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(
+            partial(serve, app, listeners=listeners, config=ServerConfig(**config))
+        )
+        yield f"{host}:{port}"
+        server.stop()
+
+
+def open_websocket(address: str, path: str, **options: Any) -> Any:
+    """Open a WebSocket to a served application."""
+    return open_websocket_url(f"ws://{address}{path}", **options)
+
+
+async def refusal(address: str, path: str, **headers: str) -> tuple[int, bytes]:
+    """Ask for a WebSocket that is refused, and give the status and the body of the answer."""
+
+    def ask() -> tuple[int, bytes]:
+        connection = HTTPConnection(address, timeout=10)
+        handshake = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        connection.request("GET", path, headers={**handshake, **headers})
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        return response.status, body
+
+    return await trio.to_thread.run_sync(ask)
+
+
+async def say(websocket: WebSocketConnection, text: str) -> str | bytes:
+    """Send a text and give the answer."""
+    await websocket.send_message(text)
+    answer: str | bytes = await websocket.get_message()
+    return answer
+
+
+class Wire:
+    """The two ends of an ASGI application for a test on asyncio: a queue and a list."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        for message in messages:
+            self.inbox.put_nowait(message)
+        self.sent: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        return await self.inbox.get()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+
+
+def exchange(app: Any, scope: dict[str, Any], *messages: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run `app` natively on asyncio to its end, with these messages; give what it sent."""
+    wire = Wire(*messages)
+    asyncio.run(asyncio.wait_for(app(scope, wire.receive, wire.send), 10))
+    return wire.sent
+
+
+async def exchange_in_trio(
+    app: Any, scope: dict[str, Any], *messages: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Run `app` from a trio task to its end, with these messages; give what it sent."""
+    inbox = iter(messages)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        for message in inbox:
+            return message
+        return await trio.sleep_forever()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with trio.fail_after(10):
+        async with open_hosted_loop():
+            await app(scope, receive, send)
+    return sent
