@@ -1,7 +1,11 @@
 """Django's asynchronous chain, and content that is produced asynchronously: both for asyncio.
 
-Django's own ASGI handler does this well but for one habit, mended here: it collects a
-synchronous stream in memory, whole, before it sends the first byte.
+Django's own ASGI handler does this well but for two habits, mended here. It collects a
+synchronous stream in memory, whole, before it sends the first byte. And it makes a thread
+for each request, with a database connection that no later request uses; here threads are
+leased.
+
+Imports the bridge to threads, for those.
 """
 
 import asyncio
@@ -12,20 +16,43 @@ from typing import Any, Final, TypeAlias, final
 from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
+from django.db import connections
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from ...runtime import Receive, Scope
+from ..threads import Lease, ThreadPool
 from ._messages import ClientLeft, telling
+from .database import database_guard
 
 END: Final = object()
 
-# Django's own name for what `runtime` calls Send; it promises to change no message.
+MOST_REQUESTS: Final = 1000  # answered at once; each keeps a thread, nearly always idle
+
+# Django's own names for what `runtime` calls Receive and Send; they promise to change no message.
+DjangoReceive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 DjangoSend: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 @final
 class AsyncHandler(ASGIHandler):
-    """An ASGI application, for asyncio, that runs Django's asynchronous chain."""
+    """An ASGI application, for asyncio, that runs Django's asynchronous chain.
+
+    A request takes a thread at its first blocking call, which Django makes for each, and
+    keeps it to its end: what is begun in a transaction, or read from a cursor, has to go
+    on in the same thread. So these threads are not those of synchronous views, which
+    would have to wait for whoever streams events for hours.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads = ThreadPool(
+            spare=MOST_REQUESTS, name="greenroom-async", retire=connections.close_all
+        )
+
+    async def __call__(self, scope: Scope, receive: DjangoReceive, send: DjangoSend) -> None:
+        """Answer one request."""
+        async with Lease(self._threads, around=database_guard):
+            await self.handle(scope, receive, send)
 
     async def send_response(self, response: HttpResponseBase, send: DjangoSend) -> None:
         """Send a response; a synchronous stream one part at a time, as the client reads."""

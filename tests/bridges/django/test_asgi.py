@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.conf.urls.i18n import i18n_patterns
 from django.core import signals
-from django.db import transaction
+from django.db import connection, connections, transaction
 from django.http import (
     FileResponse,
     HttpRequest,
@@ -375,6 +375,42 @@ def test_an_async_view_runs_on_the_event_loop_and_its_queries_in_one_other_threa
 
     where = "hosted" if world == "trio" else "own"
     assert ask(view, world).content.decode() == f"{where} 1 1"
+
+
+def test_async_requests_one_after_the_other_share_connections(
+    world: World, database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+    used: list[object] = []
+
+    def use_connection() -> None:
+        Log.objects.count()
+        used.append(connection.connection)
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        await sync_to_async(use_connection)()
+        return HttpResponse()
+
+    with override_settings(ROOT_URLCONF=Pages(path("", view))):
+        app = get_asgi_application()
+        for _ in range(10):
+            Exchange().run(app, world)
+    assert len(used) == 10
+    # A request may begin before the thread of the last one is back.
+    assert len(set(map(id, used))) <= 3
+
+
+def test_a_transaction_that_an_async_view_leaves_open_is_rolled_back(
+    world: World, database: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def view(request: HttpRequest) -> HttpResponse:
+        await sync_to_async(transaction.atomic().__enter__)()
+        await Log.objects.acreate(type="lost")
+        return HttpResponse()
+
+    assert ask(view, world).status == 200
+    assert not Log.objects.exists()
+    assert "left open" in caplog.text
 
 
 @pytest.fixture
