@@ -27,6 +27,7 @@ import sniffio
 import trio
 
 from ._context import adopt_context
+from ._doorbell import current_ring
 from ._errors import TaskCancelled
 from ._selector import BurstSelector
 from ._tasks import AnyTask, end_tasks, register_task
@@ -55,7 +56,7 @@ class HostedLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._burst = BurstSelector()
         self._now = trio.lowlevel.current_clock().current_time
-        self._token = trio.lowlevel.current_trio_token()
+        self._ring = current_ring()
         self._home = threading.get_ident()
         self._dirty = False  # callbacks may be ready
         self._next_timer = math.inf
@@ -117,10 +118,10 @@ class HostedLoop(asyncio.SelectorEventLoop):
         return task
 
     def _write_to_self(self) -> None:
-        # asyncio's hook to interrupt the selector from another thread. trio's own way
-        # costs less than a byte through asyncio's socket pair, which stays in place.
+        # asyncio's hook to interrupt the selector from another thread. The doorbell costs
+        # less than a byte through asyncio's socket pair, which stays in place.
         try:
-            self._token.run_sync_soon(self._wake_up, idempotent=True)
+            self._ring(self._wake_up)
         except trio.RunFinishedError:
             super()._write_to_self()  # type: ignore[misc]
 

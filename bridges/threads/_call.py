@@ -26,6 +26,7 @@ import outcome
 import trio
 
 from ..asyncio import TaskCancelled, current_hosted_loop
+from ..asyncio._doorbell import current_ring
 from ._asgiref import WatchedLoop, move_locals_here, offer_loop, withdraw_loop
 from ._pool import Around, Job
 
@@ -208,8 +209,7 @@ class TrioCall(Call):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
     ) -> None:
-        post = trio.lowlevel.current_trio_token().run_sync_soon
-        super().__init__(threads, around, fn, args, post, current_hosted_loop())
+        super().__init__(threads, around, fn, args, current_ring(), current_hosted_loop())
         self._task = trio.lowlevel.current_task()
         self._raise_cancel: Callable[[], NoReturn] | None = None
 

@@ -94,6 +94,11 @@ class Lease(Executor):
         if cancellation is not None:
             raise cancellation
 
+    @property
+    def used(self) -> bool:
+        """Whether a thread was asked for."""
+        return self._jobs is not None
+
     # -- as an executor, for asgiref
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
