@@ -1,8 +1,8 @@
 """What all connections of one server share: the application, the rules, the clock."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-import time
 from typing import TYPE_CHECKING, Any, final
 
 import trio
