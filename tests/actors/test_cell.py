@@ -426,6 +426,53 @@ async def test_an_overloaded_actor_that_is_restarted_starts_with_an_empty_mailbo
     ]  # fmt: skip
 
 
+async def test_a_crash_after_an_overload_leaves_no_stop_for_the_next_incarnation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fail = trio.Event()
+
+    class Failing(Actor[Any]):
+        async def receive(self, message: Any) -> None:
+            await fail.wait()
+            raise OSError
+
+    lane = Lane(capacity=1, overflow=Overflow.CLOSE)
+    spec = ChildSpec("slow", Failing, restart=Restart.TRANSIENT, mailbox=lane)
+    async with open_actor_system("system", root=[spec]) as system:
+        (ref,) = system.children
+        ref.tell("handled")
+        await trio.testing.wait_all_tasks_blocked()
+        ref.tell("waiting")
+        assert ref.tell("too much") is Delivery.CLOSED
+        fail.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert ref.alive
+
+
+async def test_a_stop_goes_before_a_message_that_waits_to_be_handled_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handled: list[str] = []
+
+    class Fragile(Actor[str]):
+        async def started(self, ctx: Context, cause: ExitReason | None) -> None:
+            if cause is not None:
+                ctx.self.stop()
+
+        async def receive(self, message: str) -> None:
+            handled.append(message)
+            raise OSError
+
+    spec = ChildSpec("fragile", Fragile, in_flight=InFlight.REDELIVER)
+    async with open_actor_system("system", root=[spec]) as system:
+        (ref,) = system.children
+        ref.tell("once")
+        await ref.join()
+        (letter,) = system.dead_letters.recent
+    assert handled == ["once"]
+    assert (letter.message, letter.loss) == ("once", Loss.LEFT_OVER)
+
+
 async def test_resume_loses_the_message_and_keeps_the_actor(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -600,6 +647,34 @@ async def test_a_task_of_the_actors_nursery_ends_with_it_and_crashes_it_when_it_
         reason = await supervisor.start_child(once(Body), failing).join()
     assert isinstance(reason, Crash)
     assert reason.error is error
+
+
+async def test_tasks_of_an_actor_have_ended_before_it_cleans_up_also_when_all_is_cancelled() -> (
+    None
+):
+    log: list[str] = []
+
+    async def careful() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+            log.append("task ended")
+
+    class Parent(Actor[Any]):
+        async def started(self, ctx: Context, cause: ExitReason | None) -> None:
+            ctx.nursery.start_soon(careful)
+
+        async def stopped(self, reason: ExitReason) -> None:
+            log.append("stopped")
+
+    with trio.CancelScope() as outside:
+        async with open_dynamic_supervisor() as supervisor:
+            supervisor.start_child(once(Parent))
+            await trio.testing.wait_all_tasks_blocked()
+            outside.cancel()
+    assert log == ["task ended", "stopped"]
 
 
 async def test_children_of_an_actor_end_with_its_incarnation_before_it_cleans_up() -> None:

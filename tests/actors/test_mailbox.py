@@ -208,6 +208,8 @@ def test_i2_senders_that_wait_for_room_are_let_in_by_turns_and_a_cancelled_one_i
                 assert mailbox.put("pushy") is Delivery.REJECTED  # nobody overtakes who waits
                 taken.append(mailbox.get_nowait())
         assert answers == [Delivery.ACCEPTED] * sum(stay)
+        counts = mailbox.counts(0)
+        assert counts.accepted == counts.taken == len(taken)
         return taken
 
     assert trio.run(main) == [-1, *(number for number, stays in enumerate(stay) if stays)]

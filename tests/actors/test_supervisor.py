@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom.actors import (
+    INFINITY,
     Actor,
     AutoShutdown,
     Backoff,
@@ -357,6 +358,24 @@ async def test_a_supervisor_may_be_stopped_before_its_first_step(
         assert await ref.join() == Shutdown()
     assert not log
     assert not caplog.records
+
+
+async def test_a_supervisor_that_is_stopped_while_a_child_starts_stops_that_child(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Slow(Actor[Any]):
+        async def started(self, ctx: Context, cause: ExitReason | None) -> None:
+            await trio.sleep(1000)
+
+    log: list[str] = []
+    slow = ChildSpec("slow", Slow, start_timeout=INFINITY, shutdown=2)
+    async with open_actor_system("system") as system:
+        ref = system.spawn(supervisor(slow, worker("w", log)))
+        await trio.sleep(1)
+        ref.stop()
+        assert await ref.join() == Shutdown()
+        assert trio.current_time() == 3
+    assert not log
 
 
 async def test_a_full_dynamic_supervisor_refuses_a_child() -> None:
