@@ -256,7 +256,7 @@ class HostedLoop(asyncio.SelectorEventLoop):
         descriptor = self._burst.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
-            self._dirty = True
+            self._burst.ready = self._dirty = True
             await trio.lowlevel.checkpoint()  # trio does not sleep, and the loop turns
 
     async def _attend(self, stop: trio.CancelScope, stopped: trio.Event) -> None:

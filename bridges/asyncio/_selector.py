@@ -24,6 +24,7 @@ class BurstSelector(selectors.BaseSelector):
     on_tired: Callable[[], None]
 
     def __init__(self) -> None:
+        self.ready = False  # trio, which watches `fileno()`, has seen something
         self._selector = selectors.DefaultSelector()
         self._turns = 0
 
@@ -32,8 +33,13 @@ class BurstSelector(selectors.BaseSelector):
         self._turns = TURNS
 
     def select(self, timeout: float | None = None) -> Ready:
-        """Tell which descriptors are ready now, whatever the `timeout`."""
-        events = self._selector.select(0)
+        """Tell which descriptors are ready now, whatever the `timeout`.
+
+        The system is asked only after trio has seen something: a burst that a callback
+        began, as most do, costs no system call.
+        """
+        events = self._selector.select(0) if self.ready else []
+        self.ready = bool(events)
         self._turns -= 1
         # With events there is something to do, even if no callback was ready: a
         # signal, for one, arrives as a byte and not through `call_soon`.
