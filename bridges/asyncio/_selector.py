@@ -41,8 +41,8 @@ class BurstSelector(selectors.BaseSelector):
         events = self._selector.select(0) if self.ready else []
         self.ready = bool(events)
         self._turns -= 1
-        # With events there is something to do, even if no callback was ready: a
-        # signal, for one, arrives as a byte and not through `call_soon`.
+        # With events the burst goes on, even if no callback was ready: what they wake, such
+        # as the handler of a signal, shall not have to wait for trio's next tick.
         if not events and (timeout is None or timeout > 0):
             self.on_idle(math.inf if timeout is None else timeout)
         elif self._turns <= 0:
