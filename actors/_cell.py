@@ -140,7 +140,6 @@ class Cell:
         "pause",
         "phase",
         "reason",
-        "ref",
         "scope",
         "sender",
         "spec",
@@ -160,7 +159,6 @@ class Cell:
         self.args = args
         self.unique = unique  # False: the spec is shared, so the uid is part of the name
         self.uid = _next_uid()
-        self.ref: ActorRef[Any] = ActorRef(self)
         self.phase = Phase.NEW
         self.incarnation = 0
         self.failures = 0  # in a row, for the backoff
@@ -187,6 +185,11 @@ class Cell:
         self._starters: trio.Event | None = None
 
     # Who and where.
+
+    @property
+    def ref(self) -> ActorRef[Any]:
+        """A reference to the child. Not kept: a cell must go at once when its last user does."""
+        return ActorRef(self)
 
     @property
     def id(self) -> str:
@@ -367,7 +370,8 @@ class Cell:
         self.phase = Phase.RUNNING
         if self.spec.backoff is not None:
             self.started_at = trio.current_time()
-        self._tell_starters()
+        if self._starters is not None:
+            self._tell_starters()
 
     async def wait_started(self) -> bool:
         """Wait until the cell runs, or has ended; tell whether it runs."""
@@ -421,7 +425,8 @@ class Cell:
     def hand_over(self) -> None:
         """Leave the start of the next incarnation to the keeper, at its own time."""
         self.phase = Phase.FAILED
-        self._tell_starters()
+        if self._starters is not None:
+            self._tell_starters()
 
     def finish(self, reason: ExitReason) -> None:
         """End for good: lose what waits, tell who waits."""
@@ -436,7 +441,8 @@ class Cell:
             self.lose(message, Loss.LEFT_OVER)
         if self._mailbox is not None:
             self._mailbox.close()
-        self._tell_starters()
+        if self._starters is not None:
+            self._tell_starters()
         if self._joiners is not None:
             self._joiners.set()
 
@@ -531,9 +537,9 @@ class Cell:
         return Actor.default_shutdown if self.actor is None else self.actor.default_shutdown
 
     def _tell_starters(self) -> None:
-        if self._starters is not None:
-            self._starters.set()
-            self._starters = None
+        assert self._starters is not None
+        self._starters.set()
+        self._starters = None
 
     def _limit(self, deadline: float) -> None:
         self.scope.deadline = min(deadline, self._cancel_at)

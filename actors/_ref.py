@@ -15,7 +15,8 @@ M = TypeVar("M")
 class ActorRef(Generic[M]):
     """One actor, from its first start to its last end; restarts do not change it.
 
-    It gives no access to the actor's attributes. Usable in the system's own thread only.
+    References to the same actor are equal. They give no access to the actor's attributes,
+    and may be used in the system's own thread only.
     """
 
     __slots__ = ("_cell",)
@@ -72,6 +73,14 @@ class ActorRef(Generic[M]):
     def alive(self) -> bool:
         """Whether the actor has not ended for good; it may be between two incarnations."""
         return self._cell.alive
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ActorRef):
+            return self._cell is other._cell
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return self._cell.uid
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.path}{'' if self.alive else ', ended'}>"

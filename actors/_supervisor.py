@@ -97,6 +97,7 @@ class Supervisor(Actor[Any]):
         self.on_exit = on_exit
         self._window = RestartWindow(intensity, period)
         self._per_child = per_child
+        self._max_children = inf
         self._cells: dict[int, Cell] = {}
         self._cell: Cell | None = None
         self._context: contextvars.Context | None = None
@@ -139,7 +140,7 @@ class Supervisor(Actor[Any]):
             KeyError: there is no such child.
         """
         for cell in self._cells.values():
-            if cell.ref is child or cell.id == child:
+            if child in (cell.ref, cell.id):
                 await self._stop_cell(cell)
                 return await cell.join()
         raise KeyError(child)
@@ -339,6 +340,8 @@ class Supervisor(Actor[Any]):
     # Children.
 
     def _add(self, spec: ChildSpec, args: tuple[object, ...]) -> Cell:
+        if len(self._cells) >= self._max_children:
+            raise SupervisorFull(self.path, len(self._cells))
         if self._ids_are_unique and any(cell.id == spec.id for cell in self._cells.values()):
             raise ValueError(f"{self.path or 'the supervisor'} has a child {spec.id!r} already")
         cell = Cell(self, spec, args, unique=self._ids_are_unique)
@@ -420,7 +423,8 @@ class DynamicSupervisor(Supervisor):
         super().__init__(
             intensity=intensity, period=period, per_child=per_child, on_exit=on_exit, seed=seed
         )
-        self._max_children = inf if max_children is None else max_children
+        if max_children is not None:
+            self._max_children = max_children
 
     async def stop_all(self, deadline: float) -> list[ActorRef[Any]]:
         """Stop the children of this moment, all at once; new ones may start meanwhile.
@@ -448,11 +452,6 @@ class DynamicSupervisor(Supervisor):
 
     async def _stop_children(self, deadline: float) -> None:
         await self.stop_all(deadline)
-
-    def _add(self, spec: ChildSpec, args: tuple[object, ...]) -> Cell:
-        if len(self._cells) >= self._max_children:
-            raise SupervisorFull(self.path, len(self._cells))
-        return super()._add(spec, args)
 
     def _group_of(self, cell: Cell) -> list[Cell]:
         return [cell]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -37,6 +38,7 @@ from greenroom.actors import (
     open_actor_system,
     open_dynamic_supervisor,
 )
+from greenroom.actors._cell import Cell
 
 
 class Body(Actor[Any]):
@@ -572,6 +574,40 @@ async def test_a_body_is_cancelled_by_a_stop_unless_it_says_that_it_ends_by_itse
     assert trio.current_time() == 2
 
 
+async def test_references_to_one_actor_are_equal_and_to_two_are_not() -> None:
+    refs: list[ActorRef[Any]] = []
+
+    async def body(ctx: Context) -> None:
+        refs.append(ctx.self)
+
+    async with open_dynamic_supervisor() as supervisor:
+        made = [supervisor.start_child(once(Body), body) for _ in range(2)]
+        await trio.testing.wait_all_tasks_blocked()
+    assert {*made} == {*refs}
+    assert made[0] != made[1]
+    assert made[0] != "child"
+
+
+async def test_an_ended_actor_leaves_no_cycle_behind() -> None:
+    def cells() -> int:
+        return sum(isinstance(each, Cell) for each in gc.get_objects())
+
+    async def nothing(ctx: Context) -> None:
+        pass
+
+    async with open_dynamic_supervisor() as supervisor:
+        gc.collect()
+        before = cells()
+        gc.disable()
+        try:
+            for _ in range(20):
+                supervisor.start_child(once(Body), nothing)
+            await trio.testing.wait_all_tasks_blocked()
+            assert cells() == before
+        finally:
+            gc.enable()
+
+
 async def test_an_actor_killed_before_its_first_step_never_runs() -> None:
     async def body(ctx: Context) -> None:
         raise AssertionError("it ran")
@@ -649,9 +685,7 @@ async def test_a_task_of_the_actors_nursery_ends_with_it_and_crashes_it_when_it_
     assert reason.error is error
 
 
-async def test_tasks_of_an_actor_have_ended_before_it_cleans_up_also_when_all_is_cancelled() -> (
-    None
-):
+async def test_tasks_of_an_actor_have_ended_before_it_cleans_up_also_when_cancelled() -> None:
     log: list[str] = []
 
     async def careful() -> None:
