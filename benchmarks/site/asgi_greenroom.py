@@ -6,6 +6,7 @@ django_application = get_asgi_application()
 
 from consumers import AsyncEcho, SyncEcho  # noqa: E402 - Django must be set up first
 from django.urls import path  # noqa: E402
+
 from greenroom.bridges.channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 application = ProtocolTypeRouter(
