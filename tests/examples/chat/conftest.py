@@ -1,5 +1,6 @@
-"""One chat site for all tests of this folder that only visit it."""
+"""One chat site for all tests of this folder that only visit it, and sites of their own."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,20 @@ from tests.examples.chat.site import Site, Visitor
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's database, made once: hashing passwords takes its time."""
+    folder = tmp_path_factory.mktemp("filled")
+    with Site(folder) as site:
+        site.manage("migrate", "--verbosity=0")
+        site.manage("seed")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The project under `manage.py runserver`, with the demo's users and rooms."""
-    with Site(tmp_path_factory.mktemp("chat")) as site:
-        site.fill()
+    folder = shutil.copytree(filled, tmp_path_factory.mktemp("chat") / "database")
+    with Site(folder) as site:
         yield site.start("manage.py", "runserver", "--noreload", "127.0.0.1:0")
 
 
@@ -28,8 +39,13 @@ def grace(site: Site) -> Visitor:
 
 
 @pytest.fixture
-def own_site(tmp_path: Path) -> Iterator[Site]:
+def database(filled: Path, tmp_path: Path) -> Path:
+    """A folder with a copy of the demo's database, for one test."""
+    return shutil.copytree(filled, tmp_path / "database")
+
+
+@pytest.fixture
+def own_site(database: Path) -> Iterator[Site]:
     """A site that a test may stop; not started yet."""
-    with Site(tmp_path) as site:
-        site.fill()
+    with Site(database) as site:
         yield site

@@ -57,11 +57,6 @@ class Site:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def fill(self) -> None:
-        """Make the database."""
-        self.manage("migrate", "--verbosity=0")
-        self.manage("seed")
-
     def start(self, *command: str) -> "Site":
         """Start a server, and wait until it has said its address."""
         self._server = subprocess.Popen(

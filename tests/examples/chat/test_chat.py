@@ -10,6 +10,8 @@ from tests.examples.chat.site import Site, Visitor
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
+pytestmark = pytest.mark.timeout(180)  # the first of them waits for the server to start
+
 
 def received(tab: ClientConnection) -> dict[str, Any]:
     message: dict[str, Any] = json.loads(tab.recv(timeout=20))

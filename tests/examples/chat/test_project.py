@@ -6,11 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.examples.chat.site import PROJECT, Site, Visitor
 from websockets.exceptions import ConnectionClosed
+
+pytestmark = pytest.mark.timeout(180)  # each test starts processes, some of them several
 
 
 def test_the_projects_checks_find_nothing_and_no_migration_is_missing(own_site: Site) -> None:
@@ -18,15 +21,13 @@ def test_the_projects_checks_find_nothing_and_no_migration_is_missing(own_site: 
     assert "No changes" in own_site.manage("makemigrations", "--check")
 
 
-def test_seeding_twice_leaves_what_is_there_alone(own_site: Site, tmp_path: Path) -> None:
+def test_seeding_twice_leaves_what_is_there_alone(own_site: Site, database: Path) -> None:
     def rows() -> list[tuple[int]]:
-        with sqlite3.connect(tmp_path / "chat.sqlite3") as database:
-            found = [
-                database.execute(f"select count(*) from {table}").fetchone()
+        with closing(sqlite3.connect(database / "chat.sqlite3")) as connection:
+            return [
+                connection.execute(f"select count(*) from {table}").fetchone()
                 for table in ("auth_user", "chat_room", "chat_message")
             ]
-        database.close()
-        return found
 
     before = rows()
     own_site.manage("seed")
@@ -75,11 +76,12 @@ def test_runserver_logs_each_request_and_each_websocket(own_site: Site) -> None:
         assert re.search(line, said), said
 
 
-def test_runserver_starts_anew_after_a_change_and_tells_its_websockets(tmp_path: Path) -> None:
+def test_runserver_starts_anew_after_a_change_and_tells_its_websockets(
+    database: Path, tmp_path: Path
+) -> None:
     project = tmp_path / "project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("*.sqlite3", "__pycache__"))
-    with Site(tmp_path, project) as site:
-        site.fill()
+    with Site(database, project) as site:
         site.start("manage.py", "runserver", "127.0.0.1:0")
         site.wait_for("CONTROL-C")
         ada = Visitor(site).log_in("ada")
