@@ -8,6 +8,7 @@
 """
 
 import asyncio
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -22,11 +23,13 @@ from ._scope import HostedScope
 from ._tasks import run_owner
 
 
-async def call_app(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+def call_app(app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[object]:
     """Await `app(scope, receive, send)`, whatever it speaks and whatever runs here.
 
-    An asyncio application under trio runs in a copy of the caller's context, as one
-    task that owns every task it creates: those are cancelled and awaited at its end.
+    A plain function, since routers stand many levels deep and each level that waits is
+    memory for every open connection. An asyncio application under trio runs in a copy of
+    the caller's context, as one task that owns every task it creates: those are cancelled
+    and awaited at its end.
 
     Raises:
         NoHostedLoop: the application speaks the other flavour, and nothing leads there.
@@ -35,16 +38,20 @@ async def call_app(app: App, scope: Scope, receive: Receive, send: Send) -> None
     flavour = flavour_of(app)
     if trio.lowlevel.in_trio_task():
         if flavour == "asyncio":
-            await _call_in_asyncio(app, scope, receive, send)
-            return
+            return _call_in_asyncio(app, scope, receive, send)
     elif flavour == "trio":
-        await _call_in_trio(app, scope, receive, send)
-        return
-    await app(scope, receive, send)
+        return _call_in_trio(app, scope, receive, send)
+    return app(scope, receive, send)
 
 
 async def _call_in_asyncio(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     await trio.lowlevel.checkpoint_if_cancelled()
+    await wait_future(_start_in_asyncio(app, scope, receive, send))
+
+
+def _start_in_asyncio(
+    app: App, scope: Scope, receive: Receive, send: Send
+) -> "asyncio.Future[object]":
     loop = current_hosted_loop()
     if loop is None:
         raise NoHostedLoop(
@@ -64,7 +71,7 @@ async def _call_in_asyncio(app: App, scope: Scope, receive: Receive, send: Send)
         send = hosted.send
     else:
         send = partial(loop.run_trio, send)
-    await wait_future(loop.create_task(run_owner(app, scope, receive, send)))
+    return loop.create_task(run_owner(app, scope, receive, send))
 
 
 async def _call_in_trio(app: App, scope: Scope, receive: Receive, send: Send) -> None:

@@ -320,21 +320,30 @@ async def wait_future(future: "asyncio.Future[T]") -> T:
 
 
 async def _until_done(future: "asyncio.Future[Any]") -> Callable[[], NoReturn] | None:
-    task = trio.lowlevel.current_task()
-    raise_cancel: Callable[[], NoReturn] | None = None
+    waiter = _FutureWaiter(future)
+    future.add_done_callback(waiter.wake)
+    await trio.lowlevel.wait_task_rescheduled(waiter.ask)
+    return waiter.raise_cancel
 
-    def wake(_future: object) -> None:
-        trio.lowlevel.reschedule(task)
 
-    def ask(raise_it: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
-        nonlocal raise_cancel
-        raise_cancel = raise_it
-        future.cancel()
+@final
+class _FutureWaiter:
+    """A trio task that waits for a future; one for each asyncio scope, so it is kept small."""
+
+    __slots__ = ("future", "raise_cancel", "task")
+
+    def __init__(self, future: "asyncio.Future[Any]") -> None:
+        self.future = future
+        self.raise_cancel: Callable[[], NoReturn] | None = None
+        self.task = trio.lowlevel.current_task()
+
+    def wake(self, _future: object) -> None:
+        trio.lowlevel.reschedule(self.task)
+
+    def ask(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        self.raise_cancel = raise_cancel
+        self.future.cancel()
         return trio.lowlevel.Abort.FAILED
-
-    future.add_done_callback(wake)
-    await trio.lowlevel.wait_task_rescheduled(ask)
-    return raise_cancel
 
 
 @asynccontextmanager

@@ -14,8 +14,18 @@ from typing import Any, TypeAlias, TypeVar
 T = TypeVar("T")
 AnyTask: TypeAlias = asyncio.Task[Any]
 
-_owned: contextvars.ContextVar[set[AnyTask] | None] = contextvars.ContextVar(
-    "greenroom_owned_tasks", default=None
+
+class _Owner:
+    """The tasks of one scope; most scopes never have any."""
+
+    __slots__ = ("tasks",)
+
+    def __init__(self) -> None:
+        self.tasks: set[AnyTask] | None = None
+
+
+_owner: contextvars.ContextVar[_Owner | None] = contextvars.ContextVar(
+    "greenroom_task_owner", default=None
 )
 
 
@@ -24,10 +34,12 @@ def register_task(task: AnyTask, context: contextvars.Context | None) -> None:
 
     `context` is what was given to `create_task`, None for the current one.
     """
-    owned = _owned.get() if context is None else context.get(_owned)
-    if owned is not None and not task.done():  # an eager task may be done already
-        owned.add(task)
-        task.add_done_callback(owned.discard)
+    owner = _owner.get() if context is None else context.get(_owner)
+    if owner is not None and not task.done():  # an eager task may be done already
+        if owner.tasks is None:
+            owner.tasks = set()
+        owner.tasks.add(task)
+        task.add_done_callback(owner.tasks.discard)
 
 
 async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -36,14 +48,14 @@ async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:
     At its end, however it came, tasks that are left are cancelled and awaited. Their
     own errors go to the loop's exception handler, as with any forgotten task.
     """
-    owned: set[AnyTask] = set()
-    token = _owned.set(owned)
+    owner = _Owner()
+    token = _owner.set(owner)
     try:
         return await fn(*args)
     finally:
-        _owned.reset(token)
-        if owned:
-            await end_tasks(owned)
+        _owner.reset(token)
+        if owner.tasks:
+            await end_tasks(owner.tasks)
 
 
 async def end_tasks(tasks: set[AnyTask]) -> None:
