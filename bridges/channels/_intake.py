@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import trio
 
@@ -21,6 +21,8 @@ from ...runtime._types import Message, Receive
 from ...runtime.layers import Waiter
 from ...runtime.scopes import BUDGET, EVENTS, MESSAGES, Conversation, ScopeActor, open_mailbox
 from ..asyncio import HostedScope, wait_mailbox
+from ..django.database import database_guard
+from ..threads import Lease
 from .exceptions import StopConsumer
 
 AHEAD: Final = 16  # messages that a task reads before the consumer has taken them
@@ -138,7 +140,33 @@ async def open_pumps(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def read(intake: Intake, dispatch: Dispatch) -> tuple[Exception, Message | None]:
+@final
+class HandlerThreads:
+    """A thread for each handler whose code on asyncio makes blocking calls, for its length.
+
+    While no handler has made one, all share the offer of a thread, which costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self.lease = Lease(around=database_guard)
+
+    async def __aenter__(self) -> "HandlerThreads":
+        await self.lease.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.lease.__aexit__(*error)
+
+    async def renew(self) -> None:
+        """Give the last handler's thread back."""
+        await self.lease.__aexit__(None, None, None)
+        self.lease = Lease(around=database_guard)
+        await self.lease.__aenter__()
+
+
+async def read(
+    intake: Intake, dispatch: Dispatch, threads: HandlerThreads | None = None
+) -> tuple[Exception, Message | None]:
     """Hand messages to `dispatch`, one at a time, until it raises or the client has left.
 
     The client's come first; where both lanes have some, they take turns, so that
@@ -159,6 +187,8 @@ async def read(intake: Intake, dispatch: Dispatch) -> tuple[Exception, Message |
                 budget -= 1
                 message = take(EVENTS)
                 await dispatch(message)
+                if threads is not None and threads.lease.used:
+                    await threads.renew()
                 if message["type"] in LAST:
                     return StopConsumer(), message
             idle = not depth(EVENTS)
@@ -168,6 +198,8 @@ async def read(intake: Intake, dispatch: Dispatch) -> tuple[Exception, Message |
                 budget -= 1
                 message = take(MESSAGES)
                 await dispatch(message)
+                if threads is not None and threads.lease.used:
+                    await threads.renew()
             elif idle and not depth(EVENTS):
                 budget = BUDGET
                 await wait()

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial, update_wrapper
 from typing import Any, ClassVar, Final
 
+import trio
+
 from ...runtime._types import Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour, speaks
 from ...runtime.scopes import EVENTS, MESSAGES
@@ -22,7 +24,16 @@ from ..asyncio import call_app
 from ..django.database import database_guard
 from ..threads import call_home, run_sync
 from . import DEFAULT_CHANNEL_LAYER
-from ._intake import LAST, DirectIntake, Intake, PumpedIntake, open_pumps, read, source_of
+from ._intake import (
+    LAST,
+    DirectIntake,
+    HandlerThreads,
+    Intake,
+    PumpedIntake,
+    open_pumps,
+    read,
+    source_of,
+)
 from ._outlet import Outlet, sink_of
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
@@ -139,7 +150,14 @@ class AsyncConsumer:
         return send
 
     async def _handle_all(self, intake: Intake) -> None:
-        error, message = await read(intake, self.dispatch)
+        if self._sync or trio.lowlevel.in_trio_task():
+            await self._handle_until_failure(intake, None)
+        else:
+            async with HandlerThreads() as threads:
+                await self._handle_until_failure(intake, threads)
+
+    async def _handle_until_failure(self, intake: Intake, threads: HandlerThreads | None) -> None:
+        error, message = await read(intake, self.dispatch, threads)
         try:
             if isinstance(error, StopConsumer):
                 return

@@ -77,37 +77,32 @@ class OriginValidator:
         """Tell whether one allowed origin matches."""
         if parsed_origin is None:
             return False
-        host = _hostname(parsed_origin)
-        if host is None:
+        try:
+            return self._matches(parsed_origin, pattern.lower())
+        except ValueError:  # a port that is no number, or half a bracket: no page's origin
             return False
-        parsed_pattern = urlparse(pattern.lower())
-        if not parsed_pattern.scheme:
+
+    def _matches(self, origin: ParseResult, pattern: str) -> bool:
+        wanted = urlparse(pattern)
+        if not wanted.scheme:
             # A bare host is no URL: without "//" it would be parsed as a path.
-            parsed_pattern = urlparse(f"//{pattern.lower()}")
-            wanted = _hostname(parsed_pattern) or pattern.lower()
-            return is_same_domain(host, wanted)
-        wanted_host = _hostname(parsed_pattern)
+            host = urlparse(f"//{pattern}").hostname or pattern
+            return origin.hostname is not None and is_same_domain(origin.hostname, host)
         return (
-            wanted_host is not None
-            and parsed_origin.scheme == parsed_pattern.scheme
-            and self.get_origin_port(parsed_origin) == self.get_origin_port(parsed_pattern)
-            and is_same_domain(host, wanted_host)
+            origin.hostname is not None
+            and wanted.hostname is not None
+            and origin.scheme == wanted.scheme
+            and self.get_origin_port(origin) == self.get_origin_port(wanted)
+            and is_same_domain(origin.hostname, wanted.hostname)
         )
 
     def get_origin_port(self, origin: ParseResult) -> int | None:
-        """Give the port of an origin: the one it names, or its scheme's."""
-        try:
-            port = origin.port
-        except ValueError:  # no number, or above 65535: no page came from there
-            return None
-        return port if port is not None else DEFAULT_PORTS.get(origin.scheme)
+        """Give the port of an origin: the one it names, or its scheme's.
 
-
-def _hostname(url: ParseResult) -> str | None:
-    try:
-        return url.hostname
-    except ValueError:
-        return None
+        Raises:
+            ValueError: what it names is no port.
+        """
+        return origin.port if origin.port is not None else DEFAULT_PORTS.get(origin.scheme)
 
 
 def AllowedHostsOriginValidator(application: App) -> OriginValidator:  # noqa: N802

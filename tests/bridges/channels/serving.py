@@ -8,7 +8,7 @@ from http.client import HTTPConnection
 from typing import Any
 
 import trio
-from trio_websocket import WebSocketConnection, open_websocket_url
+from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from greenroom.bridges.asyncio import open_hosted_loop, serve
 from greenroom.runtime import ServerConfig, open_tcp
@@ -28,9 +28,21 @@ async def served(app: Any, **config: Any) -> AsyncIterator[str]:
         server.stop()
 
 
-def open_websocket(address: str, path: str, **options: Any) -> Any:
+@asynccontextmanager
+async def open_websocket(
+    address: str, path: str, extra_headers: list[tuple[bytes, bytes]] | None = None
+) -> AsyncIterator[WebSocketConnection]:
     """Open a WebSocket to a served application."""
-    return open_websocket_url(f"ws://{address}{path}", **options)
+    host, port = address.split(":")
+    # The stream is closed here: trio-websocket leaves it open when the server closes first.
+    async with (
+        await trio.open_tcp_stream(host, int(port)) as stream,
+        trio.open_nursery() as nursery,
+        await wrap_client_stream(
+            nursery, stream, address, path, extra_headers=extra_headers
+        ) as websocket,
+    ):
+        yield websocket
 
 
 async def refusal(address: str, path: str, **headers: str) -> tuple[int, bytes]:
@@ -68,12 +80,14 @@ class Wire:
         for message in messages:
             self.inbox.put_nowait(message)
         self.sent: list[dict[str, Any]] = []
+        self.answered = asyncio.Event()
 
     async def receive(self) -> dict[str, Any]:
         return await self.inbox.get()
 
     async def send(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
+        self.answered.set()
 
 
 def exchange(app: Any, scope: dict[str, Any], *messages: dict[str, Any]) -> list[dict[str, Any]]:
