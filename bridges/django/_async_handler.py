@@ -1,9 +1,9 @@
 """Django's asynchronous chain, and content that is produced asynchronously: both for asyncio.
 
-Django's own ASGI handler does this well but for two habits, mended here. It collects a
-synchronous stream in memory, whole, before it sends the first byte. And it makes a thread
-for each request, with a database connection that no later request uses; here threads are
-leased.
+Django's own ASGI handler does this well but for three habits, mended here: it collects a
+synchronous stream in memory, whole, before it sends the first byte; it makes a thread for
+each request, with a database connection that no later request uses; and it does not close
+the body of a request that is cancelled.
 
 Imports the bridge to threads, for those.
 """
@@ -11,7 +11,7 @@ Imports the bridge to threads, for those.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeAlias, final
+from typing import IO, Any, Final, TypeAlias, cast, final
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestAborted
@@ -20,8 +20,8 @@ from django.db import connections
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from ...runtime import Receive, Scope
-from ..threads import Lease, ThreadPool
-from ._messages import ClientLeft, telling
+from ..threads import Lease, ThreadPool, default_pool
+from ._messages import ClientLeft, read_body, telling
 from .database import database_guard
 
 END: Final = object()
@@ -46,13 +46,26 @@ class AsyncHandler(ASGIHandler):
     def __init__(self) -> None:
         super().__init__()
         self._threads = ThreadPool(
-            spare=MOST_REQUESTS, name="greenroom-async", retire=connections.close_all
+            default_pool().size,
+            spare=MOST_REQUESTS,
+            name="greenroom-async",
+            retire=connections.close_all,
         )
 
     async def __call__(self, scope: Scope, receive: DjangoReceive, send: DjangoSend) -> None:
         """Answer one request."""
-        async with Lease(self._threads, around=database_guard):
-            await self.handle(scope, receive, send)
+        reading = _Reading(receive)
+        try:
+            async with Lease(self._threads, around=database_guard):
+                await self.handle(scope, reading, send)
+        finally:
+            if reading.body is not None:
+                reading.body.close()
+
+    async def read_body(self, receive: Any) -> IO[bytes]:
+        """Read a request's whole body; `receive` keeps it, to be closed however it ends."""
+        receive.body = await read_body(receive)
+        return cast("IO[bytes]", receive.body)
 
     async def send_response(self, response: HttpResponseBase, send: DjangoSend) -> None:
         """Send a response; a synchronous stream one part at a time, as the client reads."""
@@ -60,6 +73,18 @@ class AsyncHandler(ASGIHandler):
             response.streaming_content = _one_by_one(iter(response))
         with suppress(ClientLeft):
             await super().send_response(response, telling(send))
+
+
+@final
+class _Reading:
+    """A request's `receive`, and the body that was read from it."""
+
+    def __init__(self, receive: DjangoReceive) -> None:
+        self._receive = receive
+        self.body: IO[bytes] | None = None
+
+    async def __call__(self) -> Mapping[str, Any]:
+        return await self._receive()
 
 
 async def _one_by_one(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
