@@ -3,6 +3,8 @@
 import asyncio
 import inspect
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -461,13 +463,27 @@ async def test_rule_that_a_sync_consumer_breaks_is_named(
     assert "websocket.send" in str(record.exc_info[1])
 
 
-async def test_handlers_calls_share_a_thread_and_give_it_back(database: None) -> None:
+async def test_handlers_calls_share_a_thread_and_give_it_back(
+    database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads: list[set[int]] = []
+    leases: list[str] = []
+
+    @contextmanager
+    def guard() -> Iterator[None]:
+        leases.append("taken")
+        yield
+        leases.append("given back")
+
+    monkeypatch.setattr("greenroom.bridges.channels._intake.database_guard", guard)
 
     class Writes(AsyncWebsocketConsumer):
         async def receive(
             self, text_data: str | None = None, bytes_data: bytes | None = None
         ) -> None:
+            if text_data == "no database":
+                await self.send(" ".join(leases))
+                return
             used = {await database_sync_to_async(threading.get_ident)()}
             await Log.objects.acreate(type=text_data or "")
             used.add(await database_sync_to_async(threading.get_ident)())
@@ -477,6 +493,9 @@ async def test_handlers_calls_share_a_thread_and_give_it_back(database: None) ->
     async with served(Writes.as_asgi()) as address, open_websocket(address, "/") as websocket:
         assert await say(websocket, "a") == "1"
         assert await say(websocket, "b") == "2"
+        four_steps = "taken given back taken given back"
+        assert await say(websocket, "no database") == four_steps
+        assert await say(websocket, "no database") == four_steps
     assert [len(used) for used in threads] == [1, 1]
 
 
