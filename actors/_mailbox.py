@@ -276,6 +276,18 @@ class Mailbox:
         items = self._queues[lane].items
         return len(items) if items else 0
 
+    def set_capacity(self, lane: int, capacity: int | None) -> None:
+        """Let a lane hold up to `capacity` items from now on; any number if it is None.
+
+        What waits in it already stays, and who waits for room is let in by the next take.
+
+        Raises:
+            ValueError: `capacity` is below 1.
+        """
+        if capacity is not None and capacity < 1:
+            raise ValueError(f"capacity must be 1 or more, or None; it is {capacity!r}")
+        self._queues[lane].limit = float("inf") if capacity is None else capacity
+
     def counts(self, lane: int) -> LaneCounts:
         """Tell what has passed through a lane so far."""
         queue = self._queues[lane]

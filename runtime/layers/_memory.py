@@ -264,8 +264,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
     def subscribe(self, channel: str, mailbox: Mailbox, lane: int = 0) -> Subscription:
         """Feed a lane of `mailbox` with the messages of `channel`, those that wait there first.
 
-        `mailbox` belongs to the calling task's thread. At most the channel's capacity of
-        messages wait in the lane; a sender of one more gets `ChannelFull`.
+        `mailbox` belongs to the calling task's thread. The lane gets the channel's capacity;
+        a sender of one message more gets `ChannelFull`.
 
         Raises:
             ValueError: the channel has a subscription already.
@@ -276,6 +276,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
             if entry.subscription is not None:
                 raise ValueError(f"channel {channel!r} has a subscription already")
             subscription = Subscription(self, channel, mailbox, lane)
+            mailbox.set_capacity(lane, max(1, self.get_capacity(channel)))
             self._expire()
             # Expiry may have dropped the entry with its last message.
             self.channels[channel] = entry

@@ -138,6 +138,19 @@ def test_a_lane_refuses_arguments_that_do_not_fit(
         Lane(capacity, overflow, key)
 
 
+def test_a_lane_takes_as_many_as_its_capacity_says_now() -> None:
+    mailbox = Mailbox(Lane(capacity=1))
+    mailbox.set_capacity(0, 2)
+    assert [mailbox.put(item).accepted for item in "abc"] == [True, True, False]
+    mailbox.set_capacity(0, 1)
+    assert mailbox.depth(0) == 2
+    assert not mailbox.put("d").accepted
+    mailbox.set_capacity(0, None)
+    assert mailbox.put("e").accepted
+    with pytest.raises(ValueError, match="capacity must be 1 or more, or None; it is 0"):
+        mailbox.set_capacity(0, 0)
+
+
 async def test_get_waits_for_a_put_and_a_second_waiter_is_refused() -> None:
     mailbox = Mailbox()
     async with trio.open_nursery() as nursery:

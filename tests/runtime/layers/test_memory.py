@@ -255,6 +255,16 @@ async def test_subscribed_mailbox_gets_what_waits_and_what_comes_up_to_the_capac
     assert layer.channels == {}
 
 
+async def test_lane_of_a_subscription_holds_what_the_layer_allows() -> None:
+    layer = InMemoryChannelLayer(channel_capacity={"big": 300})
+    mailbox = Mailbox(Lane(capacity=100))
+    layer.subscribe("big", mailbox)
+    for _ in range(300):
+        await layer.send("big", {"type": "x"})
+    with pytest.raises(ChannelFull):
+        await layer.send("big", {"type": "x"})
+
+
 async def test_channel_leaves_its_groups_when_its_subscription_ends() -> None:
     layer = InMemoryChannelLayer()
     subscription = layer.subscribe("c", Mailbox(Lane()))
