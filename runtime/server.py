@@ -62,6 +62,14 @@ class Server:
         """How many scopes are running now."""
         return len(self._site.running)
 
+    def running(self) -> list[str]:
+        """Tell which scopes are running now, in words; callable from any thread."""
+        return [str(scope) for scope in self._site.running.copy()]
+
+    async def wait_stopping(self) -> None:
+        """Wait until somebody asks the server to stop."""
+        await self._stop_asked.wait()
+
     def stop(self) -> None:
         """Stop gracefully; asked a second time, stop waiting for anybody."""
         if self._stop_asked.is_set():

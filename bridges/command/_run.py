@@ -32,6 +32,7 @@ from ...runtime import (
 from ...runtime.listeners import close_all, remove_stale
 from ...runtime.reloading import Handover, run_reloading, stop_with_parent
 from ..asyncio import serve
+from . import _last_resort
 from ._logging import configure_logging
 from ._options import (
     Given,
@@ -129,7 +130,10 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
             if handover is not None:
                 watching.start_soon(stop_with_parent, handover)
             async with trio.open_nursery() as serving:
-                _announce(target, await serving.start(start))
+                server: Server = await serving.start(start)
+                _announce(target, server)
+                await server.wait_stopping()
+                _last_resort.arm(config.graceful_timeout + _last_resort.MARGIN, server.running)
             watching.cancel_scope.cancel()
 
     try:

@@ -184,6 +184,31 @@ async def test_a_wrong_command_line_ends_with_2_and_names_the_option(
     assert "Traceback" not in command.output
 
 
+async def test_a_thread_that_nothing_can_end_does_not_keep_the_process_alive(
+    start_command: Start, app_file: Path
+) -> None:
+    app_file.write_text("""
+import asyncio, sys, threading
+
+def wait_for_ever():
+    threading.Event().wait()
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        print("stuck", file=sys.stderr, flush=True)
+        await asyncio.to_thread(wait_for_ever)
+""")
+    command = await start_command(
+        "run", "website:app", "--port", "0", "--timeout-graceful-shutdown", "0"
+    )
+    async with await trio.open_tcp_stream("127.0.0.1", await command.port()) as client:
+        await client.send_all(b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await command.line("stuck")
+        assert await command.stop() == 1
+    assert "http GET /stuck of 127.0.0.1" in command.output
+    assert "in wait_for_ever" in command.output
+
+
 def test_the_command_is_installed_and_tells_its_version() -> None:
     greenroom = Path(sys.executable).parent / "greenroom"
     shown = subprocess.run([greenroom, "--version"], check=True, capture_output=True, text=True)
