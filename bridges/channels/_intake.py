@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, Protocol, final
+from typing import Final, Protocol, final
 
 import trio
 
@@ -147,21 +147,23 @@ class HandlerThreads:
     While no handler has made one, all share the offer of a thread, which costs nothing.
     """
 
-    def __init__(self) -> None:
+    __slots__ = ("lease",)
+
+    lease: Lease
+
+    async def open(self) -> None:
+        """Offer a thread to what is called from now on."""
         self.lease = Lease(around=database_guard)
-
-    async def __aenter__(self) -> "HandlerThreads":
         await self.lease.__aenter__()
-        return self
 
-    async def __aexit__(self, *error: Any) -> None:
-        await self.lease.__aexit__(*error)
+    async def aclose(self) -> None:
+        """Give the thread back, if one was taken."""
+        await self.lease.__aexit__(None, None, None)
 
     async def renew(self) -> None:
-        """Give the last handler's thread back."""
-        await self.lease.__aexit__(None, None, None)
-        self.lease = Lease(around=database_guard)
-        await self.lease.__aenter__()
+        """Give the last handler's thread back, and offer one to the next."""
+        await self.aclose()
+        await self.open()
 
 
 async def read(

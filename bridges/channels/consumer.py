@@ -112,8 +112,11 @@ class AsyncConsumer:
         flavour = self.greenroom_flavour
         if flavour == "both" and layer is not None and not hasattr(layer, "subscribe"):
             flavour = "asyncio"  # a layer of somebody else, who wrote it for asyncio
-        serve = speaks(flavour)(partial(self._serve, layer))
-        await call_app(serve, scope, receive, send)
+        if flavour == "both" or (flavour == "trio") == trio.lowlevel.in_trio_task():
+            await self._serve(layer, scope, receive, send)
+        else:
+            serve = speaks(flavour)(partial(self._serve, layer))
+            await call_app(serve, scope, receive, send)
 
     async def _serve(self, layer: Any, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -150,21 +153,20 @@ class AsyncConsumer:
         return send
 
     async def _handle_all(self, intake: Intake) -> None:
-        if self._sync or trio.lowlevel.in_trio_task():
-            await self._handle_until_failure(intake, None)
-        else:
-            async with HandlerThreads() as threads:
-                await self._handle_until_failure(intake, threads)
-
-    async def _handle_until_failure(self, intake: Intake, threads: HandlerThreads | None) -> None:
-        error, message = await read(intake, self.dispatch, threads)
+        threads: HandlerThreads | None = None
+        if not self._sync and not trio.lowlevel.in_trio_task():
+            threads = HandlerThreads()
+            await threads.open()
+        error: Exception | None = None
         try:
-            if isinstance(error, StopConsumer):
-                return
-            await self._leave(message)
-            raise error
+            error, message = await read(intake, self.dispatch, threads)
+            if not isinstance(error, StopConsumer):
+                await self._leave(message)
+                raise error
         finally:
             del error  # its traceback holds this frame: no reference cycle
+            if threads is not None:
+                await threads.aclose()
 
     async def _leave(self, message: Message | None) -> None:
         """Clean up after the handler of `message` has failed, as if the client had left."""
@@ -223,7 +225,11 @@ class AsyncConsumer:
 
         @speaks("both")
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await call_app(cls(**initkwargs), scope, receive, send)
+            consumer = cls(**initkwargs)
+            if cls.__call__ is AsyncConsumer.__call__:
+                await consumer(scope, receive, send)  # it goes where it belongs by itself
+            else:
+                await call_app(consumer, scope, receive, send)
 
         app.consumer_class = cls  # type: ignore[attr-defined]
         app.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeVar, final
@@ -42,14 +42,14 @@ class Lease(Executor):
             and left after the last.
     """
 
-    __slots__ = ("_around", "_closed", "_jobs", "_pool", "_sensitive", "_stack", "_taken")
+    __slots__ = ("_around", "_closed", "_entered", "_jobs", "_pool", "_sensitive", "_taken")
 
     def __init__(self, pool: ThreadPool | None = None, *, around: Around | None = None) -> None:
         self._pool = default_pool() if pool is None else pool
         self._around = around
         self._jobs: SimpleQueue[Job | None] | None = None  # None until a thread is asked for
         self._taken = threading.Lock()  # by the thread, or by the end of the block
-        self._stack = ExitStack()
+        self._entered: AbstractContextManager[Any] | None = None
         self._sensitive: ThreadSensitiveContext | None = None
         self._closed = False
 
@@ -81,9 +81,9 @@ class Lease(Executor):
     async def _leave(self) -> None:
         if self._sensitive is None:
             with trio.CancelScope(shield=True):
-                await run_sync(self._stack.close, pool=self)
+                await run_sync(self._exit, pool=self)
             return
-        leaving = asyncio.ensure_future(run_sync(self._stack.close, pool=self))
+        leaving = asyncio.ensure_future(run_sync(self._exit, pool=self))
         cancellation: asyncio.CancelledError | None = None
         while not leaving.done():
             try:
@@ -156,14 +156,21 @@ class Lease(Executor):
             report()
             del job, report
         try:
-            self._stack.close()
+            self._exit()
         except Exception:
             logger.exception("what was around a handler's calls failed at its end")
         return nothing
 
     def _enter(self) -> None:
         if self._around is not None:
-            self._stack.enter_context(self._around())
+            entered = self._around()
+            entered.__enter__()
+            self._entered = entered
+
+    def _exit(self) -> None:
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            entered.__exit__(None, None, None)
 
 
 @final
