@@ -19,6 +19,7 @@ from greenroom.bridges.asyncio import (
     open_hosted_loop,
     wait_mailbox,
 )
+from greenroom.runtime import App, Receive, Scope, Send
 from greenroom.runtime.flavours import flavour_of, speaks
 from greenroom.runtime.scopes import EVENTS, MESSAGES, ScopeActor
 
@@ -245,6 +246,10 @@ async def test_a_router_of_both_flavours_passes_on_under_trio(inner: Any) -> Non
     assert texts_of(scene) == ["one"]
 
 
+async def in_asyncio(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    await call_app(app, scope, receive, send)
+
+
 def test_on_another_servers_loop_asyncio_applications_run_as_they_are() -> None:
     sent = []
     messages = [{"type": "say", "text": "one"}, {"type": "end"}]
@@ -255,7 +260,7 @@ def test_on_another_servers_loop_asyncio_applications_run_as_they_are() -> None:
     async def send(message: Message) -> None:
         sent.append(message["text"])
 
-    asyncio.run(call_app(router, {"inner": echo}, receive, send))
+    asyncio.run(in_asyncio(router, {"inner": echo}, receive, send))
     assert sent == ["one"]
 
 
@@ -263,7 +268,7 @@ def test_on_another_servers_loop_a_trio_application_is_refused_by_name() -> None
     async def nothing(*_: object) -> Any: ...
 
     with pytest.raises(NoHostedLoop, match="trio_echo"):
-        asyncio.run(call_app(trio_echo, {}, nothing, nothing))
+        asyncio.run(in_asyncio(trio_echo, {}, nothing, nothing))
 
 
 async def test_without_a_hosted_loop_an_asyncio_application_is_refused_by_name() -> None:
