@@ -8,6 +8,9 @@ const status = document.getElementById("status");
 const { room, me } = list.dataset;
 const FIRST_DELAY = 500; // milliseconds before the first new attempt; each one doubles it
 const LONGEST_DELAY = 15000;
+// Of messages sent at the same moment a later one may arrive first. So the page asks a little
+// further back than it has seen, and puts each message where its id belongs.
+const OVERLAP = 20;
 
 let socket;
 let delay = FIRST_DELAY;
@@ -34,7 +37,9 @@ function add(message) {
   }
   item.querySelector("time").dateTime = message.sent_at;
   dress(item);
-  list.append(item);
+  const before = [...list.children].findLast((other) => Number(other.dataset.id) < message.id);
+  if (before) before.after(item);
+  else list.prepend(item);
   if (wasAtEnd || message.author === me) scrollToEnd();
 }
 
@@ -49,7 +54,7 @@ function show(state) {
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  socket = new WebSocket(`${scheme}//${location.host}/ws/rooms/${room}/?after=${newest}`);
+  socket = new WebSocket(`${scheme}//${location.host}/ws/rooms/${room}/?after=${Math.max(0, newest - OVERLAP)}`);
   socket.onopen = () => {
     delay = FIRST_DELAY;
     show("open");
