@@ -150,7 +150,7 @@ class Mailbox:
     __slots__ = ("_closed", "_queues", "_streak", "_task", "on_loss", "on_overload", "wake")
 
     wake: Callable[[], object] | None
-    """Called and forgotten by the next `put`; set by whoever waits."""
+    """Called and forgotten by the next `put`; see `wait_with`."""
 
     on_loss: Callable[[Any, int, Loss], None] | None
     """Told of every message that is lost, with its lane; it must not raise."""
@@ -243,14 +243,22 @@ class Mailbox:
         Raises:
             trio.BusyResourceError: somebody else waits here.
         """
+        self.wait_with(self._reschedule)
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def wait_with(self, wake: Callable[[], object]) -> None:
+        """Have the next `put` call `wake`, which is how others than trio tasks wait here.
+
+        Raises:
+            trio.BusyResourceError: somebody else waits here.
+        """
         if self.wake is not None:
             raise trio.BusyResourceError("another task waits for this mailbox")
         for queue in self._queues:
             if not queue.items:
                 queue.items = None  # who waits may wait for long: see `_Queue`
-        self._task = trio.lowlevel.current_task()
-        self.wake = self._reschedule
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
+        self.wake = wake
 
     async def get(self) -> Any:
         """Take the next item, and wait for one if there is none.

@@ -39,7 +39,8 @@ class HostedScope:
             if not mailbox.depth(EVENTS):
                 future = self._loop.create_future()
                 self._readers.append(future)
-                mailbox.wake = self._wake_readers
+                if mailbox.wake is None:  # else another task of the scope waits already
+                    mailbox.wait_with(self._wake_readers)
                 await future
         await self._spend()
         message: Message = mailbox.get_nowait_from(EVENTS)

@@ -18,15 +18,13 @@ async def wait_mailbox(mailbox: Mailbox) -> None:
     if trio.lowlevel.in_trio_task():
         await mailbox.wait()
         return
-    if mailbox.wake is not None:
-        raise trio.BusyResourceError("another task waits for this mailbox already")
     future = asyncio.get_running_loop().create_future()
 
     def wake() -> None:
         if not future.done():  # it may have been cancelled a moment ago
             future.set_result(None)
 
-    mailbox.wake = wake
+    mailbox.wait_with(wake)
     try:
         await future
     finally:

@@ -76,6 +76,7 @@ class ThreadPool:
         self._threads = 0
         self._started = 0
         self._busy = 0  # jobs that make progress
+        self._told_exhausted = False  # once for each time that everybody waits
         self._closed = False
 
     @property
@@ -142,7 +143,8 @@ class ThreadPool:
             self._started += 1
             worker = _Worker(self, f"{self.name}-{self._started}")
         else:
-            if self._busy == 0:
+            if self._busy == 0 and not self._told_exhausted:
+                self._told_exhausted = True
                 logger.warning(
                     "all %d threads of the pool %r wait for their callers, and more is to do",
                     self._limit,
@@ -157,6 +159,7 @@ class ThreadPool:
         with self._lock:
             if self._pending and self._busy <= self.size:
                 return self._pending.popleft()
+            self._told_exhausted = False
             self._busy -= 1
             if self._closed or self._threads > self.size:
                 self._threads -= 1
