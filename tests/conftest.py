@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 import trio
 
 # `tests.django_project` is imported by name, by Django and by the tests.
