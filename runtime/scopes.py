@@ -37,7 +37,6 @@ EVENTS: Final = 0  # the lane of the server's events
 MESSAGES: Final = 1  # the lane of channel-layer messages
 MESSAGES_CAPACITY: Final = 100  # Channels' default for one channel
 BUDGET: Final = 64  # messages an application may take or send before others get a turn
-BYTES_BUDGET: Final = 262_144  # the same in bytes: large messages cost the neighbours more
 
 _EVENTS_LANE: Final = Lane()
 _BOUNDED_EVENTS_LANE: Final = Lane(capacity=BUDGET)
@@ -103,20 +102,22 @@ class ScopeActor(AppActor):
 
     `receive` and `send` are handed to the application, awaited under trio. The methods
     `send_nowait`, `wake_writer_with` and `read_ready` are the same without the waiting,
-    for bridges that wait in another way; they belong to the trio thread.
+    for bridges that wait in another way; they belong to the trio thread. `budget` is what
+    the application may still send and receive before others get a turn: 64 messages, of
+    which each 4 KiB sent count as one more.
     """
 
-    __slots__ = ("_budget",)
+    __slots__ = ("budget",)
 
     def __init__(self, app: App, scope: Scope) -> None:
         super().__init__(app, scope, open_mailbox())
-        self._budget = BUDGET
+        self.budget = BUDGET
 
     async def receive(self) -> Message:  # type: ignore[override]
         """Wait for the next event of the server, as ASGI's `receive`."""
         mailbox = self.mailbox
         while not mailbox.depth(EVENTS):
-            self._budget = BUDGET
+            self.budget = BUDGET
             self.read_ready()
             if not mailbox.depth(EVENTS):
                 await mailbox.wait()
@@ -130,7 +131,7 @@ class ScopeActor(AppActor):
         Waits while more is on the way to the client than the transport holds.
         """
         if not self.send_nowait(message):
-            self._budget = BUDGET
+            self.budget = BUDGET
             while self.congested:
                 await self._wait_writable()
             return
@@ -153,9 +154,9 @@ class ScopeActor(AppActor):
         await trio.lowlevel.wait_task_rescheduled(give_up)
 
     async def _spend(self, messages: int) -> None:
-        self._budget -= messages
-        if self._budget <= 0:
-            self._budget = BUDGET
+        self.budget -= messages
+        if self.budget <= 0:
+            self.budget = BUDGET
             await trio.lowlevel.checkpoint()
 
     def read_ready(self) -> None:

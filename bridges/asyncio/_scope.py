@@ -20,21 +20,20 @@ class HostedScope:
     itself, channel-layer messages included.
     """
 
-    __slots__ = ("_budget", "_loop", "_readers", "_writers", "source")
+    __slots__ = ("_loop", "_readers", "_writers", "source")
 
     def __init__(self, source: ScopeActor, loop: asyncio.AbstractEventLoop) -> None:
         self.source = source
         self._loop = loop
         self._readers: list[asyncio.Future[None]] = []
         self._writers: list[asyncio.Future[None]] = []
-        self._budget = BUDGET
 
     async def receive(self) -> Message:
         """Wait for the next event of the server; several tasks may wait at once."""
         source = self.source
         mailbox = source.mailbox
         while not mailbox.depth(EVENTS):
-            self._budget = BUDGET
+            source.budget = BUDGET
             source.read_ready()
             if not mailbox.depth(EVENTS):
                 future = self._loop.create_future()
@@ -52,7 +51,7 @@ class HostedScope:
         if source.send_nowait(message):
             await self._spend()
             return
-        self._budget = BUDGET
+        source.budget = BUDGET
         while source.congested:
             future = self._loop.create_future()
             self._writers.append(future)
@@ -61,9 +60,10 @@ class HostedScope:
 
     async def _spend(self) -> None:
         # As in trio: who takes or sends many messages without waiting lets others go on.
-        self._budget -= 1
-        if self._budget <= 0:
-            self._budget = BUDGET
+        source = self.source
+        source.budget -= 1
+        if source.budget <= 0:
+            source.budget = BUDGET
             await asyncio.sleep(0)
 
     def _wake_readers(self) -> None:

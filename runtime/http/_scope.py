@@ -4,15 +4,13 @@
 and the connection.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
-import trio
-
 from ...actors import ExitReason, Normal
+from .._connected import ConnectedScope
 from .._errors import ClientDisconnected
 from .._types import App, Message, Scope
-from ..scopes import EVENTS, ScopeActor, logger
+from ..scopes import EVENTS, logger
 from ._events import RequestHead
 from ._responses import CONTINUE, ResponseWriter
 
@@ -21,30 +19,22 @@ if TYPE_CHECKING:
 
 
 @final
-class HttpScope(ScopeActor):
+class HttpScope(ConnectedScope):
     """One request and its response."""
 
     __slots__ = (
         "_awaits_continue",
-        "_connection",
-        "_disconnected",
         "_last_part",
-        "_transport",
-        "began",
         "request_complete",
         "writer",
     )
 
     def __init__(self, app: App, scope: Scope, head: RequestHead, connection: "Connection") -> None:
-        super().__init__(app, scope)
+        super().__init__(app, scope, connection)
         self.request_complete = False
-        self.began = trio.current_time()
         self.writer = ResponseWriter(head, connection.site.default_headers)
-        self._connection = connection
-        self._transport = connection.transport
         self._awaits_continue = head.expects_continue
         self._last_part: Message | None = None
-        self._disconnected = False  # the application's last event is, or will be, http.disconnect
 
     # What the connection tells.
 
@@ -83,23 +73,13 @@ class HttpScope(ScopeActor):
             self._transport.write(CONTINUE)
         self._connection.resume()
 
-    @property
-    def congested(self) -> bool:
-        """Whether a sender should wait for the client to read."""
-        return self._transport.congested
-
-    def wake_writer_with(self, wake: Callable[[], object]) -> None:
-        """Call `wake` once when the client has read enough, or has gone."""
-        self._transport.wake_when_writable(wake)
-
     def send_nowait(self, message: Message) -> bool:
         """Write what `message` says; see `ScopeActor.send_nowait`."""
         data = self.writer.send(message)
         if self._transport.closed:
             raise ClientDisconnected
         if data:
-            self._transport.write(data)
-            self._budget -= len(data) >> 12  # 64 parts or 256 KiB, whichever comes first
+            self._write(data)
         if self.writer.complete:
             self._response_ended()
         return not self._transport.congested
@@ -109,7 +89,7 @@ class HttpScope(ScopeActor):
             self.client_left()  # somebody waits for the end of the exchange, and this is it
         else:
             self._disconnected = True
-        self._connection.site.log_access(self.scope, self.writer.status, "response", self.began)
+        self._log("response", self.writer.status)
         self._connection.response_ended(self)
 
     def ended(self, reason: ExitReason) -> None:

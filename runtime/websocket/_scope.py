@@ -3,15 +3,13 @@
 `_session.py` decides; this only moves what it says between the mailbox and the connection.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
-import trio
-
 from ...actors import Crash, ExitReason, Normal
+from .._connected import ConnectedScope
 from .._errors import ClientDisconnected, LocalProtocolError
 from .._types import App, Message, Scope
-from ..scopes import EVENTS, ScopeActor
+from ..scopes import EVENTS
 from ._closing import NORMAL, RESTART
 from ._session import WebSocketSession
 from ._states import State
@@ -21,20 +19,16 @@ if TYPE_CHECKING:
 
 
 @final
-class WebSocketScope(ScopeActor):
+class WebSocketScope(ConnectedScope):
     """One WebSocket from its upgrade request on."""
 
-    __slots__ = ("_connection", "_disconnected", "_transport", "began", "session")
+    __slots__ = ("session",)
 
     def __init__(
         self, app: App, scope: Scope, session: WebSocketSession, connection: "Connection"
     ) -> None:
-        super().__init__(app, scope)
+        super().__init__(app, scope, connection)
         self.session = session
-        self.began = trio.current_time()
-        self._connection = connection
-        self._transport = connection.transport
-        self._disconnected = False
         self.mailbox.put({"type": "websocket.connect"}, EVENTS)
 
     # What the connection tells.
@@ -79,9 +73,6 @@ class WebSocketScope(ScopeActor):
             # unread here may cost it our close frame.
             self._transport.close(linger=True)
 
-    def _log(self, step: str, status: int) -> None:
-        self._connection.site.log_access(self.scope, status, step, self.began)
-
     # What the application does.
 
     def read_ready(self) -> None:
@@ -93,23 +84,13 @@ class WebSocketScope(ScopeActor):
             )
         self._connection.resume()
 
-    @property
-    def congested(self) -> bool:
-        """Whether a sender should wait for the client to read."""
-        return self._transport.congested
-
-    def wake_writer_with(self, wake: Callable[[], object]) -> None:
-        """Call `wake` once when the client has read enough, or has gone."""
-        self._transport.wake_when_writable(wake)
-
     def send_nowait(self, message: Message) -> bool:
         """Write what `message` says; see `ScopeActor.send_nowait`."""
         session = self.session
         before = session.state
         data = session.send(message)
         if data:
-            self._transport.write(data)
-            self._budget -= len(data) >> 12  # 64 messages or 256 KiB, whichever comes first
+            self._write(data)
         if session.state is not before:
             self._advanced(before, message)
         return not self._transport.congested
