@@ -52,8 +52,8 @@ def test_a_command_of_readme_exists(line: str) -> None:
             assert (ROOT / "bridges/django/management/commands/runserver.py").exists()
         case ["python", "manage.py", name]:
             assert name == "migrate" or [*CHAT.glob(f"*/management/commands/{name}.py")]
-        case ["python", script]:
-            assert (EXAMPLES / script).exists()
+        case ["python", script, *_]:
+            assert (ROOT / script).exists() or (EXAMPLES / script).exists()
         case ["bash", script] | ["cd", script]:
             assert (ROOT / script).exists()
         case ["pip", "install", *_] | ["pytest", *_]:
