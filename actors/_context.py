@@ -35,17 +35,17 @@ class Context:
     @property
     def sender(self) -> ActorRef[Any] | None:
         """Who sent the message that is being handled, if that was said."""
-        return self._cell.sender
+        return None if self._cell.inbox is None else self._cell.inbox.sender
 
     @property
     def mailbox(self) -> Mailbox:
         """The actor's mailbox, for those that override `Actor.run`: messages are in lane 1."""
-        return self._cell.mailbox
+        return self._cell.open_inbox().mailbox
 
     @property
     def stop_requested(self) -> bool:
         """Whether the actor was asked to stop; a long handler may look and end early."""
-        return self._cell.stop_reason is not None
+        return self._cell.ending is not None
 
     @property
     def nursery(self) -> ActorNursery:
@@ -53,7 +53,7 @@ class Context:
 
         A task that fails crashes the actor.
         """
-        return self._cell.tasks
+        return self._cell.open_companions().tasks
 
     def spawn(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
         """Start a child of this actor, and return at once; see `Supervisor.start_child`.
@@ -62,8 +62,10 @@ class Context:
         incarnation at the latest, before `Actor.stopped`. If they need more restarts than
         it allows, the actor crashes.
         """
-        return self._cell.spawn(spec, args)
+        return self._cell.open_companions().spawn(spec, args)
 
     async def handle_messages(self) -> None:
         """Hand one message after the other to `Actor.receive`, until asked to stop."""
-        await self._cell.handle_messages()
+        cell = self._cell
+        assert cell.actor is not None
+        await cell.open_inbox().handle_messages(cell.actor)

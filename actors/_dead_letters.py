@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ._mailbox import Loss
+from ._lanes import Loss
 
 if TYPE_CHECKING:
     from ._ref import ActorRef

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from ._mailbox import Delivery
+from ._lanes import Delivery
 from ._reasons import ExitReason, Killed, Shutdown
 
 if TYPE_CHECKING:
@@ -29,14 +29,15 @@ class ActorRef(Generic[M]):
 
         A message that cannot be delivered becomes a dead letter, and the answer says so.
         """
-        return self._cell.tell(message, sender)
+        cell = self._cell
+        return (cell.inbox or cell.open_inbox()).tell(message, sender)
 
     async def send(self, message: M, *, sender: "ActorRef[Any] | None" = None) -> Delivery:
         """Put a message into the actor's mailbox as soon as it has room.
 
         Wrap it in `trio.fail_after` for a limit. Cancelled while waiting, it was not sent.
         """
-        return await self._cell.send(message, sender)
+        return await self._cell.open_inbox().send(message, sender)
 
     def stop(self, by: str = "") -> None:
         """Ask the actor to end for good, in the time that its spec gives; see `join`.

@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, Final, TypeAlias, final
 
 from ._actor import Actor
-from ._mailbox import Lane
+from ._lanes import Lane
 from ._restarts import Backoff
 
 INFINITY: Final = inf

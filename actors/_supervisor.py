@@ -1,36 +1,33 @@
-"""Starts children in one nursery, and starts them again when they end.
+"""Keeps children alive: hears of their ends, and does what `_decisions.py` says about each.
 
-The thin trio side: `_decisions.py` says what follows an end, `_cell.py` lives one child.
 A child is one task in the supervisor's nursery, in a cancel scope of its own, so that no
 task outlives the supervisor above it. A single child is restarted in the very step in which
 it ended; what takes several steps is put into the supervisor's own mailbox and done there.
 """
 
-import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from math import inf
 from random import Random
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final
 
 import trio
 
 from ._actor import Actor
-from ._cell import CONTROL, Cell, Phase
+from ._cell import Cell, Phase
+from ._children import Children
 from ._context import Context
 from ._dead_letters import DeadLetters
 from ._decisions import AutoShutdown, Child, Decision, Strategy, Verdict, decide
 from ._errors import ChildEscalated, RestartsExhausted, SupervisorClosed, SupervisorFull
-from ._mailbox import Loss
-from ._reasons import Crash, ExitReason, Killed, Shutdown
+from ._inbox import CONTROL
+from ._keeper import Household
+from ._lanes import Loss
+from ._reasons import Crash, ExitReason, Shutdown
 from ._ref import ActorRef
 from ._restarts import RestartWindow
 from ._spec import ChildSpec, Directive, Restart
-
-# Children of a dynamic supervisor that are asked to stop before others get a turn.
-STOP_BATCH: Final = 100
 
 OnExit = Callable[[ActorRef[Any], Actor[Any], ExitReason], None]
 
@@ -98,13 +95,8 @@ class Supervisor(Actor[Any]):
         self._window = RestartWindow(intensity, period)
         self._per_child = per_child
         self._max_children = inf
-        self._cells: dict[int, Cell] = {}
+        self._children = Children()
         self._cell: Cell | None = None
-        self._context: contextvars.Context | None = None
-        self._nursery: trio.Nursery | None = None
-        self._closing = False
-        self._starting: Cell | None = None
-        self._regrouping: set[Cell] = set()
         self._random = Random(seed)
         for spec in children:
             self._add(spec, ())
@@ -123,14 +115,12 @@ class Supervisor(Actor[Any]):
             SupervisorClosed: the supervisor is stopping or has ended.
             ValueError: a child has this id already (not under a `DynamicSupervisor`).
         """
-        nursery = self._nursery
-        if self._closing:
+        if self._children.closed:
             raise SupervisorClosed(self.path)
         actor = spec.factory(*args)
         cell = self._add(spec, args)
         cell.actor = actor
-        if nursery is not None:
-            self._launch(cell)
+        self._children.launch(cell)
         return cell.ref
 
     async def stop_child(self, child: str | ActorRef[Any]) -> ExitReason:
@@ -139,19 +129,19 @@ class Supervisor(Actor[Any]):
         Raises:
             KeyError: there is no such child.
         """
-        for cell in self._cells.values():
+        for cell in self._children.cells.values():
             if child in (cell.ref, cell.id):
-                await self._stop_cell(cell)
+                await self._children.stop(cell, Shutdown(self.path))
                 return await cell.join()
         raise KeyError(child)
 
     @property
     def children(self) -> Iterator[ActorRef[Any]]:
         """The children that have not ended for good, in the order of their start."""
-        return iter([cell.ref for cell in self._cells.values()])
+        return iter([cell.ref for cell in self._children.cells.values()])
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._children.cells)
 
     # What its cell and its children's cells call.
 
@@ -176,16 +166,16 @@ class Supervisor(Actor[Any]):
         """Start the children, keep them, and stop them when asked to."""
         failure: Exception | None = None
         self._cell = cell = ctx._cell
+        children = self._children
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._context = contextvars.copy_context()
-                await self._start_in_order(list(self._cells.values()))
+                children.live_in(nursery)
+                self._mark_ready(await children.start_in_order([*children.cells.values()]))
                 failure = await self._attend(cell)
                 await self._stop_children(cell.deadline)
         finally:
-            self._closing = True
-            self._nursery = None
+            children.closed = True
+            children.live_in(None)
         if failure is not None:
             raise failure
 
@@ -198,10 +188,12 @@ class Supervisor(Actor[Any]):
     def child_ended(self, cell: Cell, reason: ExitReason, *, may_restart: bool) -> None:
         """Decide what follows the end of an incarnation, in the step in which it ended."""
         self._report(cell, reason)
-        if not may_restart or cell.ends_for_good or self._closing:
+        ending = cell.ending
+        for_good = ending is not None and ending.for_good
+        if for_good or not may_restart or self._children.closed:
             self.forget(cell, reason)
             return
-        if cell in self._regrouping:
+        if cell in self._children.regrouping:
             cell.renew(reason)
             cell.hand_over()
             return
@@ -217,18 +209,17 @@ class Supervisor(Actor[Any]):
 
     def forget(self, cell: Cell, reason: ExitReason) -> None:
         """Let a child go for good."""
-        self._cells.pop(cell.uid, None)
+        self._children.cells.pop(cell.uid, None)
         cell.finish(reason)
 
     def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:
         """Start a task that a child needs beside its own."""
-        assert self._nursery is not None
-        assert self._context is not None
-        self._context.run(partial(self._nursery.start_soon, async_fn, name=name))
+        self._children.start_helper(async_fn, name)
 
-    def open_household(self, cell: Cell) -> "Household":
-        """Make room for the children of a child."""
-        return Household(cell)
+    def open_household(self, cell: Cell) -> Household:
+        """Make room for the children of a child, as it is done at the top."""
+        assert self._cell is not None
+        return self._cell.keeper.open_household(cell)
 
     # Decisions, and what they lead to.
 
@@ -252,7 +243,7 @@ class Supervisor(Actor[Any]):
         )
 
     def _group_of(self, cell: Cell) -> list[Cell]:  # noqa: ARG002 - a dynamic one needs only that
-        return list(self._cells.values())
+        return list(self._children.cells.values())
 
     def _carry_out(self, cell: Cell, reason: ExitReason, decision: Decision) -> None:
         cause = reason.error if isinstance(reason, Crash) else None
@@ -267,7 +258,7 @@ class Supervisor(Actor[Any]):
                     "%s is restarted, time %d, after %s", cell.path, cell.incarnation, reason
                 )
                 if not decision.stop:
-                    self._launch(cell)
+                    self._children.launch(cell)
                     return
                 cell.hand_over()
                 stop = tuple(cells[at] for at in decision.stop)
@@ -307,228 +298,42 @@ class Supervisor(Actor[Any]):
             logger.warning("%s ended: %s", cell.path, reason)
 
     def _end(self, error: Exception | None) -> None:
-        self._closing = True
-        if self._starting is not None:
-            self._starting.stop(Shutdown(self.path))
+        self._children.close(Shutdown(self.path))
         self._ask_itself(_End(error))
 
     def _ask_itself(self, request: _Regroup | _End) -> None:
         assert self._cell is not None
-        self._cell.mailbox.put(request, CONTROL)
+        self._cell.open_inbox().mailbox.put(request, CONTROL)
 
     async def _attend(self, cell: Cell) -> Exception | None:
         """Carry out, one after the other, what takes several steps; until the end."""
+        inbox = cell.open_inbox()
         while True:
-            match await cell.mailbox.get():
+            match await inbox.mailbox.get():
                 case _End(error):
                     return error
                 case _Regroup(failed, stop, start):
                     # Its siblings' regrouping may have started it in the meantime.
                     if failed.phase in (Phase.FAILED, Phase.ENDED):
-                        await self._regroup(stop, start)
+                        reason = Shutdown(self.path)
+                        self._mark_ready(await self._children.regroup(stop, start, reason))
                 case message:
-                    cell.lose(message, Loss.UNHANDLED)
+                    inbox.lose(message, Loss.UNHANDLED)
 
-    async def _regroup(self, stop: tuple[Cell, ...], start: tuple[Cell, ...]) -> None:
-        self._regrouping.update(start)
-        for cell in stop:
-            if not await self._stop_cell(cell, for_good=cell not in self._regrouping):
-                await cell.wait_settled(Phase.FAILED, Phase.ENDED)  # never two incarnations
-        self._regrouping.clear()
-        await self._start_in_order(start)
-
-    # Children.
-
-    def _add(self, spec: ChildSpec, args: tuple[object, ...]) -> Cell:
-        if len(self._cells) >= self._max_children:
-            raise SupervisorFull(self.path, len(self._cells))
-        if self._ids_are_unique and any(cell.id == spec.id for cell in self._cells.values()):
-            raise ValueError(f"{self.path or 'the supervisor'} has a child {spec.id!r} already")
-        cell = Cell(self, spec, args, unique=self._ids_are_unique)
-        self._cells[cell.uid] = cell
-        return cell
-
-    def _launch(self, cell: Cell) -> None:
-        assert self._nursery is not None
-        assert self._context is not None
-        # The nursery copies the context that it finds: the supervisor's, not the caller's.
-        self._context.run(cell.start_in, self._nursery)
-
-    async def _start_in_order(self, cells: Iterable[Cell]) -> None:
-        """Start each as soon as the one before is ready; leave off where one fails to start.
-
-        The decision about that one waits in the mailbox, and starts the others too.
-        """
-        for cell in cells:
-            if self._closing:
-                return
-            if cell.phase in (Phase.NEW, Phase.FAILED):
-                self._launch(cell)
-            self._starting = cell
-            await cell.wait_settled(Phase.RUNNING, Phase.FAILED, Phase.ENDED)
-            self._starting = None
-            if cell.phase is Phase.FAILED:
-                return
-        if self._cell is not None and self._cell.phase is Phase.STARTING:
+    def _mark_ready(self, ready: bool) -> None:
+        """Tell who waits for the start, unless it is told already."""
+        if ready and self._cell is not None and self._cell.phase is Phase.STARTING:
             self._cell.mark_started()
 
     async def _stop_children(self, deadline: float) -> None:
-        for cell in reversed(list(self._cells.values())):
-            await self._stop_cell(cell, deadline)
+        await self._children.stop_in_reverse(Shutdown(self.path), deadline)
 
-    async def _stop_cell(self, cell: Cell, deadline: float = inf, *, for_good: bool = True) -> bool:
-        """Stop one child, and wait until its incarnation is over; False if it is stuck."""
-        cell.stop(Shutdown(self.path), deadline, for_good=for_good)
-        with trio.move_on_at(min(deadline, trio.current_time() + cell.patience)):
-            if cell.lives:
-                await cell.wait_settled(Phase.FAILED, Phase.ENDED)
-        if cell.lives:
-            report_stuck(cell)
-        return not cell.lives
-
-
-@final
-class DynamicSupervisor(Supervisor):
-    """A supervisor of many children of few kinds, which come and go: connections, jobs.
-
-    They are independent of each other: a restart touches no sibling, and all stop at once.
-    A child's id is its spec's with its number.
-
-    Args:
-        max_children: how many may be alive at once, 1 or more; `None` for no limit.
-        intensity: see `Supervisor`.
-        period: see `Supervisor`.
-        per_child: see `Supervisor`.
-        on_exit: see `Supervisor`.
-        seed: see `Supervisor`.
-
-    Raises:
-        ValueError: `max_children` is below 1; or see `RestartWindow`.
-    """
-
-    _ids_are_unique = False
-
-    def __init__(
-        self,
-        *,
-        max_children: int | None = None,
-        intensity: int = 1,
-        period: float = 5,
-        per_child: bool = True,
-        on_exit: OnExit | None = None,
-        seed: int | None = None,
-    ) -> None:
-        if max_children is not None and max_children < 1:
-            raise ValueError(f"max_children must be 1 or more, or None; it is {max_children!r}")
-        super().__init__(
-            intensity=intensity, period=period, per_child=per_child, on_exit=on_exit, seed=seed
-        )
-        if max_children is not None:
-            self._max_children = max_children
-
-    async def stop_all(self, deadline: float) -> list[ActorRef[Any]]:
-        """Stop the children of this moment, all at once; new ones may start meanwhile.
-
-        Args:
-            deadline: on trio's clock; who does not end by itself is cancelled before it.
-
-        Returns:
-            Those still alive at the deadline: stuck, and logged with the place.
-        """
-        cells = list(self._cells.values())
-        patience = 0.0
-        for number, cell in enumerate(cells, start=1):
-            patience = max(patience, cell.patience)
-            cell.stop(Shutdown(self.path), deadline)
-            if not number % STOP_BATCH:
-                await trio.lowlevel.checkpoint()
-        with trio.move_on_at(min(deadline, trio.current_time() + patience)):
-            for cell in cells:
-                await cell.wait_settled(Phase.ENDED)
-        stuck = [cell for cell in cells if cell.alive]
-        for cell in stuck:
-            report_stuck(cell)
-        return [cell.ref for cell in stuck]
-
-    async def _stop_children(self, deadline: float) -> None:
-        await self.stop_all(deadline)
-
-    def _group_of(self, cell: Cell) -> list[Cell]:
-        return [cell]
-
-
-@final
-class Household:
-    """The children of one incarnation of an actor: a dynamic supervisor among its tasks.
-
-    The keeper of that supervisor; if it gives up, a task of the actor fails.
-    """
-
-    def __init__(self, owner: Cell) -> None:
-        self._owner = owner
-        self._failure: BaseException | None = None
-        self._supervisor = DynamicSupervisor()
-        self._cell = Cell(self, ChildSpec("children", lambda: self._supervisor), (), unique=True)
-        self._cell.phase = Phase.STARTING
-        self._supervisor._cell = self._cell  # children have a path before it runs
-        owner.tasks.start_soon(self._live)
-
-    @property
-    def ref(self) -> ActorRef[Any]:
-        """The actor's reference."""
-        return self._owner.ref
-
-    @property
-    def path(self) -> str:
-        """The actor's path."""
-        return self._owner.path
-
-    @property
-    def dead_letters(self) -> DeadLetters:
-        """Where the children's lost messages go."""
-        return self._owner.keeper.dead_letters
-
-    def start_child(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
-        """Start one more child."""
-        return self._supervisor.start_child(spec, *args)
-
-    async def aclose(self, *, at_once: bool, deadline: float) -> None:
-        """Stop or kill the children, and wait for their end, shielded."""
-        if at_once:
-            self._cell.kill(Killed(self.path))
-        else:
-            self._cell.stop(Shutdown(self.path), deadline)
-        with trio.CancelScope(shield=True):
-            await self._cell.join()
-
-    def child_ended(self, cell: Cell, reason: ExitReason, *, may_restart: bool) -> None:  # noqa: ARG002
-        """Keep a crash for the actor."""
-        if isinstance(reason, Crash):
-            self._failure = reason.error
-        self.forget(cell, reason)
-
-    def forget(self, cell: Cell, reason: ExitReason) -> None:
-        """Let the supervisor go; the household lives as long as the incarnation."""
-        cell.finish(reason)
-
-    def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:  # noqa: ARG002
-        """Start a task that the supervisor needs beside its own."""
-        self._owner.tasks.start_soon(async_fn)
-
-    def open_household(self, cell: Cell) -> "Household":
-        """Make room for children of the supervisor beside those that it supervises."""
-        return Household(cell)
-
-    async def _live(self) -> None:
-        await self._cell.live()
-        if self._failure is not None:
-            raise self._failure
-
-
-def report_stuck(cell: Cell) -> None:
-    """Log a child that does not end, with the place where it hangs."""
-    logger.error(
-        "%s is stuck: it was asked to stop and cancelled, but has not ended; it waits at\n%s",
-        cell.path,
-        "\n".join(f"  {place}" for place in cell.where()),
-    )
+    def _add(self, spec: ChildSpec, args: tuple[object, ...]) -> Cell:
+        cells = self._children.cells
+        if len(cells) >= self._max_children:
+            raise SupervisorFull(self.path, len(cells))
+        if self._ids_are_unique and any(each.id == spec.id for each in cells.values()):
+            raise ValueError(f"{self.path or 'the supervisor'} has a child {spec.id!r} already")
+        cell = Cell(self, spec, args, unique=self._ids_are_unique)
+        cells[cell.uid] = cell
+        return cell

@@ -9,10 +9,14 @@ import trio
 
 from ._cell import Cell
 from ._dead_letters import DeadLetters
+from ._dynamic import DynamicSupervisor
+from ._household import Household
+from ._life import start
 from ._reasons import Crash, ExitReason, Shutdown, flatten
 from ._ref import ActorRef
 from ._spec import ChildSpec
-from ._supervisor import DynamicSupervisor, Household, OnExit, Supervisor, report_stuck
+from ._stuck import report_stuck
+from ._supervisor import OnExit, Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +154,7 @@ async def _open_top(
     try:
         async with trio.open_nursery() as nursery:
             top.nursery = nursery
-            cell.start_in(nursery)
+            start(cell, nursery)
             if await cell.wait_started():
                 with top.body:
                     yield top

@@ -1,0 +1,47 @@
+"""What an incarnation may have beside its own task: a nursery, and children in it.
+
+An actor that asks for neither has no companions; those of one incarnation end with it.
+"""
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from ._keeper import Household
+from ._ref import ActorRef
+from ._spec import ChildSpec
+from ._tasks import ActorNursery
+
+if TYPE_CHECKING:
+    from ._cell import Cell
+
+
+@final
+class Companions:
+    """The nursery of one incarnation, and its children as soon as it spawns the first."""
+
+    __slots__ = ("_cell", "_household", "tasks")
+
+    def __init__(self, cell: "Cell") -> None:
+        self._cell = cell
+        self._household: Household | None = None
+        self.tasks: Final = ActorNursery(self._task_failed)
+        cell.keeper.start_helper(self.tasks.run, f"{cell.spec.id} nursery")
+
+    def spawn(self, spec: ChildSpec, args: tuple[object, ...]) -> ActorRef[Any]:
+        """Start a child of this incarnation."""
+        if self._household is None:
+            self._household = self._cell.keeper.open_household(self._cell)
+        return self._household.start_child(spec, *args)
+
+    async def aclose(self, crash: BaseException | None) -> BaseException | None:
+        """End all of them, and add their failure to the actor's own."""
+        cell = self._cell
+        if self._household is not None:
+            household, self._household = self._household, None
+            await household.aclose(at_once=cell.scope.cancel_called, deadline=cell.deadline)
+        failure = await self.tasks.aclose()
+        if failure is None or crash is None:
+            return crash or failure
+        return BaseExceptionGroup("the actor and a task of its nursery failed", [crash, failure])
+
+    def _task_failed(self) -> None:
+        self._cell.scope.cancel(reason="a task of the actor's nursery failed")

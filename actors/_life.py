@@ -1,0 +1,120 @@
+"""Runs one incarnation of a cell, from its start to the keeper's decision about its end.
+
+Turns whatever leaves the actor into an `ExitReason`, and never lets an actor's exception
+out: only trio's cancellation from outside and the end of the program pass. Between an
+actor's end and the keeper's decision there is no checkpoint, unless the actor has something
+to clean up.
+"""
+
+import logging
+from math import inf
+from typing import Any
+
+import trio
+
+from ._actor import Actor
+from ._cell import Cell, Phase
+from ._context import Context
+from ._errors import StartTimeout
+from ._reasons import NORMAL, Crash, ExitReason, InitFailed, Killed, Shutdown, sort_out
+
+logger = logging.getLogger(__name__)
+
+
+def start(cell: Cell, nursery: trio.Nursery) -> None:
+    """Start the task of the next incarnation."""
+    cell.phase = Phase.STARTING
+    nursery.start_soon(live, cell, name=cell.spec.id)
+
+
+async def live(cell: Cell) -> None:
+    """Run one incarnation from its start, after its pause, to the keeper's decision."""
+    cell.task = trio.lowlevel.current_task()
+    actor = cell.actor
+    begun = False
+    crash: BaseException | None = None
+    passing: BaseException | None = None
+    try:
+        with cell.scope:
+            if cell.ending is not None and not cell.ending.grace_given:
+                await trio.lowlevel.checkpoint()  # cancelled before its first step
+            if cell.pause:
+                await trio.sleep(cell.pause)
+            if actor is None:
+                actor = cell.actor = cell.spec.factory(*cell.args)
+            kind = type(actor)
+            ctx = Context(cell)
+            if kind.started is not Actor.started:
+                await _get_ready(cell, actor, ctx)
+            begun = True
+            if not kind.announces_start:
+                cell.mark_started()
+            if kind.run is Actor.run:  # spares a parked actor two frames
+                await cell.open_inbox().handle_messages(actor)
+            else:
+                await actor.run(ctx)
+    except BaseException as error:  # noqa: BLE001 - an actor's crash is its supervisor's matter
+        # No group that holds a Cancelled is an Exception.
+        may_pass = not isinstance(error, Exception)
+        outside = may_pass and trio.current_effective_deadline() == -inf
+        crash, passing = sort_out(error, cancelled=outside)
+        del error
+    if cell.companions is not None:
+        crash = await cell.companions.aclose(crash)
+        cell.companions = None
+    reason = _reason_for(cell, crash, passing)
+    if begun and actor is not None and type(actor).stopped is not Actor.stopped:
+        reason, passing = await _clean_up(cell, actor, reason, passing)
+    cell.task = None
+    cell.keeper.child_ended(cell, reason, may_restart=passing is None)
+    if passing is not None:
+        try:
+            raise passing
+        finally:
+            del passing, crash
+
+
+async def _get_ready(cell: Cell, actor: Actor[Any], ctx: Context) -> None:
+    """Run `Actor.started` in the time that the spec gives."""
+    cell.scope.deadline = min(cell.scope.deadline, trio.current_time() + cell.spec.start_timeout)
+    await actor.started(ctx, cell.cause)
+    cell.scope.deadline = inf if cell.ending is None else cell.ending.cancel_at
+
+
+def _reason_for(
+    cell: Cell, crash: BaseException | None, passing: BaseException | None
+) -> ExitReason:
+    if crash is not None:
+        return Crash(crash) if cell.phase is Phase.RUNNING else InitFailed(crash)
+    ending = cell.ending
+    if ending is not None:
+        if ending.grace_given and cell.scope.cancelled_caught and ending.for_good:
+            return Killed("the deadline of its stop")
+        return ending.reason
+    if cell.scope.cancelled_caught:
+        return InitFailed(StartTimeout(cell.path, cell.spec.start_timeout))
+    if passing is not None:
+        return Shutdown("a cancellation from outside")
+    return NORMAL
+
+
+async def _clean_up(
+    cell: Cell, actor: Actor[Any], reason: ExitReason, passing: BaseException | None
+) -> tuple[ExitReason, BaseException | None]:
+    """Run `Actor.stopped`, shielded; a failure in it is a crash, unless it crashed before."""
+    if isinstance(passing, GeneratorExit):  # the coroutine is thrown away, and cannot await
+        return reason, passing
+    deadline = min(trio.current_time() + cell.spec.cleanup_timeout, cell.deadline)
+    try:
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:
+            await actor.stopped(reason)
+    except BaseException as error:
+        crash, passing_now = sort_out(error, cancelled=False)
+        if crash is not None and not isinstance(reason, Crash):
+            reason = Crash(crash)
+        elif crash is not None:
+            logger.exception("%s failed while it cleaned up after a crash", cell.path)
+        return reason, passing_now or passing
+    if scope.cancelled_caught:
+        logger.warning("%s did not clean up in time", cell.path)
+    return reason, passing
