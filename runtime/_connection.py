@@ -17,7 +17,7 @@ from .http import BodyChunk, RequestHead, RequestParser, error_response
 from .http._scope import HttpScope
 from .scopes import EVENTS
 from .websocket import State, WebSocketSession, refuse_handshake
-from .websocket._closing import INTERNAL_ERROR, RESTART
+from .websocket._closing import INTERNAL_ERROR, RESTART, TRY_AGAIN_LATER
 from .websocket._scope import WebSocketScope
 
 UNREAD_EVENTS: Final = 32  # events an application may leave unread before its socket is
@@ -39,11 +39,13 @@ class Connection:
         "_client",
         "_parser",
         "_paused",
+        "_read_at",
         "_scheme",
         "_scope",
         "_server",
         "_since",
         "_unread",
+        "_waiting",
         "_websocket",
         "site",
         "transport",
@@ -71,6 +73,8 @@ class Connection:
         self._paused = False  # the application has enough to read
         self._answers_unread = False  # the client has enough to read
         self._since = site.now  # when the present phase of waiting began
+        self._waiting = 0  # bytes that waited for the client to read at the last look
+        self._read_at = site.now  # when there was last seen to be a change in that
         site.connections.add(self)
 
     def __str__(self) -> str:
@@ -200,7 +204,8 @@ class Connection:
                 head, self.site.config.websocket_limits, self.site.default_headers
             )
         except RemoteProtocolError as error:
-            self._end_with(refuse_handshake(error, self.site.default_headers))
+            answer = refuse_handshake(error, self.site.default_headers)
+            self._end_with_answer(answer, error.status, error.reason)
             return
         scope = self._describe(head, "websocket")
         scope["subprotocols"] = session.subprotocols
@@ -242,14 +247,18 @@ class Connection:
         if scope is not None:
             # The fault is in the body of a request whose answer may have begun.
             self._scope = None
-            started = scope.writer.started
-            scope.client_left()
-            if started:
+            if scope.refused(error.status):
                 self.transport.abort()
                 return
-        self._end_with(error_response(error.status, error.reason, self.site.default_headers))
+        self._end_with(error.status, error.reason)
 
-    def _end_with(self, answer: bytes) -> None:
+    def _end_with(self, status: int, reason: str) -> None:
+        self._end_with_answer(
+            error_response(status, reason, self.site.default_headers), status, reason
+        )
+
+    def _end_with_answer(self, answer: bytes, status: int, reason: str) -> None:
+        logger.info("refused %s: %d %s", self, status, reason)
         self.transport.write(answer)
         self._close(linger=True)
 
@@ -289,27 +298,53 @@ class Connection:
     def check(self, now: float) -> None:
         """Close what has waited too long, and ping who has been silent."""
         config = self.site.config
-        waited = now - self._since
         websocket = self._websocket
+        if self._still_writing(now):
+            return
+        waited = now - self._since
         if websocket is not None:
-            state = websocket.session.state
-            if state is State.OPEN:
-                self._check_alive(websocket, waited)
-            elif state is not State.CONNECTING and waited > config.close_timeout:
+            match websocket.session.state:
+                case State.OPEN:
+                    self._check_alive(websocket, now)
+                case State.CONNECTING | State.DENYING:
+                    if waited > config.websocket_connect_timeout:
+                        logger.warning("%s was not accepted in time", websocket)
+                        websocket.close(TRY_AGAIN_LATER)
+                case _:
+                    if waited > config.close_timeout:
+                        self.transport.abort()
+        elif self.transport.closing:
+            if waited > config.close_timeout:
                 self.transport.abort()
         elif self._scope is None:
-            if self.transport.closing:
-                if waited > config.close_timeout:
-                    self.transport.abort()
-            elif self._parser.idle:
+            if self._parser.idle:
                 if waited > config.keep_alive_timeout:
                     self._close()
             elif waited > config.head_timeout:
-                self._end_with(error_response(408, headers=self.site.default_headers))
+                self._end_with(408, "the request took too long to arrive")
 
-    def _check_alive(self, websocket: WebSocketScope, silent: float) -> None:
+    def _still_writing(self, now: float) -> bool:
+        """Tell whether the client has yet to read something; drop it if it has stopped to."""
+        waiting = self.transport.waiting
+        if waiting == 0:
+            self._waiting = 0
+            return False
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._read_at = now
+        elif now - self._read_at > self.site.config.write_timeout:
+            logger.info("%s reads nothing any more and is dropped", self)
+            self.transport.abort()
+        if self._websocket is None or self._websocket.session.state is not State.OPEN:
+            self._since = now  # what follows is measured from the last byte
+        return True
+
+    def _check_alive(self, websocket: WebSocketScope, now: float) -> None:
         config = self.site.config
         interval = config.websocket_ping_interval
+        if self._paused or self._answers_unread:
+            self._since = now  # what a client says while it is not read is no silence
+        silent = now - self._since
         if interval is None or silent < interval:
             return
         if not websocket.session.awaiting_pong:

@@ -56,3 +56,18 @@ class ClientDisconnected(OSError):
 
     def __str__(self) -> str:
         return "the client has disconnected"
+
+
+class ApplicationExited(Exception):
+    """Raised in place of a `SystemExit` of an application, which ends one scope, not the server.
+
+    `sys.exit()` in a request is hardly ever meant for everybody else's: argument parsers
+    call it for a bad argument. `__cause__` is the exception itself.
+    """
+
+    def __init__(self, code: object) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"the application called sys.exit({self.code!r})"

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
@@ -16,6 +16,17 @@ from .websocket import WebSocketLimits
 
 if TYPE_CHECKING:
     from ._connection import Connection
+
+
+TIMEOUTS: Final = (
+    "keep_alive_timeout",
+    "head_timeout",
+    "write_timeout",
+    "graceful_timeout",
+    "websocket_connect_timeout",
+    "websocket_ping_timeout",
+    "close_timeout",
+)
 
 
 @final
@@ -50,11 +61,16 @@ class ServerConfig:
             longer than the pause between the requests of one page.
         head_timeout: the head of a request must be complete within this; 10 bounds what
             a client that sends a byte at a time can hold.
-        graceful_timeout: a stop takes no longer than this in all.
+        write_timeout: a client that has something to read and reads none of it for this
+            long is dropped; 60, as nginx's `send_timeout`.
+        graceful_timeout: a stop takes no longer than this in all. Four fifths are for
+            scopes to end, the rest for the application's lifespan.
+        websocket_connect_timeout: the application has this long to accept a WebSocket, else
+            the client gets a 503; 20, as daphne's.
         websocket_ping_interval: an open WebSocket is pinged when this long nothing came
             from it; None never pings. 20 keeps the usual proxies (60) from closing it.
         websocket_ping_timeout: closed with 1011 if the ping is not answered within this.
-        close_timeout: a peer has this long to answer a close, or to read the last bytes.
+        close_timeout: a peer has this long to answer a close, after the last byte has left.
         request_limits: sizes of a request's head.
         websocket_limits: sizes of messages, and compression.
         server_header: value of the `server` header, None for none.
@@ -66,7 +82,9 @@ class ServerConfig:
     lifespan: LifespanMode = "auto"
     keep_alive_timeout: float = 5.0
     head_timeout: float = 10.0
+    write_timeout: float = 60.0
     graceful_timeout: float = 30.0
+    websocket_connect_timeout: float = 20.0
     websocket_ping_interval: float | None = 20.0
     websocket_ping_timeout: float = 20.0
     close_timeout: float = 10.0
@@ -83,10 +101,10 @@ class ServerConfig:
             raise ValueError(
                 f"root_path is {self.root_path!r}; it must begin with a slash and end with none"
             )
-        for name in ("keep_alive_timeout", "head_timeout", "graceful_timeout", "close_timeout"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must not be negative")
-        if self.websocket_ping_interval is not None and self.websocket_ping_interval <= 0:
+        for name in TIMEOUTS:
+            if not getattr(self, name) >= 0:  # NaN is not, either
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 0 or more")
+        if self.websocket_ping_interval is not None and not self.websocket_ping_interval > 0:
             raise ValueError(
                 f"websocket_ping_interval is {self.websocket_ping_interval!r}; "
                 "it must be positive, or None for no pings"

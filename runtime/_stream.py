@@ -94,6 +94,11 @@ class StreamTransport:
         self.abort()
 
     @property
+    def waiting(self) -> int:
+        """How many bytes wait for the peer to read."""
+        return len(self._outgoing)
+
+    @property
     def congested(self) -> bool:
         """Whether more than `HIGH_WATER` bytes wait for the peer to read."""
         return len(self._outgoing) > HIGH_WATER

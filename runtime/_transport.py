@@ -41,6 +41,10 @@ class Transport(Protocol):
         """Whether `close` was called; what was written may still be on its way."""
 
     @property
+    def waiting(self) -> int:
+        """How many bytes wait for the peer to read."""
+
+    @property
     def congested(self) -> bool:
         """Whether more than `HIGH_WATER` bytes wait for the peer to read."""
 
@@ -105,6 +109,11 @@ class SocketTransport:
         self._mask = select.EPOLLIN
         self._pump.register(self._fd, self._mask, self._on_events)
         self._read()
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait for the peer to read."""
+        return 0 if self._outgoing is None else len(self._outgoing)
 
     @property
     def congested(self) -> bool:

@@ -30,7 +30,7 @@ from ..actors import (
     Restart,
     open_dynamic_supervisor,
 )
-from ._errors import ClientDisconnected, LocalProtocolError
+from ._errors import ApplicationExited, ClientDisconnected, LocalProtocolError
 from ._types import App, Message, Scope, Send
 
 EVENTS: Final = 0  # the lane of the server's events
@@ -51,19 +51,28 @@ def open_mailbox() -> Mailbox:
 
 
 def describe(scope: Scope) -> str:
-    """Say in a few words which scope this is, for logs.
+    r"""Say in a few words which scope this is, for logs.
 
     >>> describe({"type": "websocket", "path": "/chat/", "client": ("127.0.0.1", 5000)})
     'websocket /chat/ of 127.0.0.1:5000'
     >>> describe({"type": "http", "method": "GET", "path": "/", "client": None})
     'http GET /'
+
+    What a client chose can't break a line, or steer a terminal:
+
+    >>> print(describe({"type": "http", "path": "/a" + chr(10) + "FORGED" + chr(27) + "[31m"}))
+    http /a\nFORGED\x1b[31m
     """
     words = [str(scope["type"])]
-    words += [str(scope[key]) for key in ("method", "path", "channel") if key in scope]
+    words += [_printable(str(scope[key])) for key in ("method", "path", "channel") if key in scope]
     client = scope.get("client")
     if client:
         words.append(f"of {client[0]}:{client[1]}")
     return " ".join(words)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 class AppActor(Actor[Message]):
@@ -81,7 +90,10 @@ class AppActor(Actor[Message]):
 
     async def run(self, ctx: Context) -> None:  # noqa: ARG002 - an application knows no actors
         """Call the application; its end is the actor's end."""
-        await self.app(self.scope, self.receive, self.send)
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except SystemExit as error:
+            raise ApplicationExited(error.code) from error
 
     # Not the actor's handler of messages, which an actor with a `run` of its own has none of.
     @abstractmethod

@@ -159,6 +159,6 @@ async def test_after_random_crashes_tasks_and_memory_are_what_they_were(
     run: RunSoak, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The records of a hundred crashes, kept by pytest, would be the growth.
-    monkeypatch.setattr(logging.getLogger("greenroom"), "disabled", True)
-    monkeypatch.setattr(logging.getLogger("greenroom.scopes"), "disabled", True)
+    for name in ("greenroom.scopes", "greenroom.channels", "greenroom.asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "disabled", True)
     await run()

@@ -1,5 +1,10 @@
 """Code written for asyncio, hosted in a trio program.
 
+A task belongs to the scope (the request, the WebSocket) in whose code it was created: when the
+scope ends, it is cancelled, and a warning names it. What shall live longer is started in the
+application's lifespan, or with a context of its own:
+`asyncio.create_task(poll(), context=contextvars.Context())`.
+
 >>> async def main():
 ...     async with open_hosted_loop() as loop:
 ...         return await loop.run_asyncio(asyncio.sleep, 0, "slept")

@@ -8,11 +8,16 @@ longer is started in the lifespan scope, or with an empty context:
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
+from ...runtime._errors import ApplicationExited
+
 T = TypeVar("T")
 AnyTask: TypeAlias = asyncio.Task[Any]
+
+logger = logging.getLogger("greenroom.asyncio")
 
 
 class _Owner:
@@ -52,9 +57,20 @@ async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:
     token = _owner.set(owner)
     try:
         return await fn(*args)
+    except SystemExit as error:
+        # asyncio would end its loop, and the server with it.
+        raise ApplicationExited(error.code) from error
     finally:
         _owner.reset(token)
         if owner.tasks:
+            for task in owner.tasks:
+                if task.done():  # and its callback is on the way
+                    continue
+                logger.warning(
+                    "%r is cancelled, since the scope in whose code it was started has ended; "
+                    "see greenroom.bridges.asyncio for tasks that shall live longer",
+                    task,
+                )
             await end_tasks(owner.tasks)
 
 

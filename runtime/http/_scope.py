@@ -60,6 +60,13 @@ class HttpScope(ConnectedScope):
             self._disconnected = True
             self.mailbox.put({"type": "http.disconnect"}, EVENTS)
 
+    def refused(self, status: int) -> bool:
+        """Learn that the rest of the body is broken; tell whether an answer has begun."""
+        begun = self.writer.started
+        self.client_left()
+        self._log("response", self.writer.status if begun else status)
+        return begun
+
     # What the application does.
 
     def read_ready(self) -> None:
@@ -75,6 +82,9 @@ class HttpScope(ConnectedScope):
 
     def send_nowait(self, message: Message) -> bool:
         """Write what `message` says; see `ScopeActor.send_nowait`."""
+        if not self.request_complete and not self.writer.started:
+            # RFC 9112 section 9.3: a body that nobody reads can't be told from a request.
+            self.writer.keep_alive = False
         data = self.writer.send(message)
         if self._transport.closed:
             raise ClientDisconnected

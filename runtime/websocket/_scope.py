@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 class WebSocketScope(ConnectedScope):
     """One WebSocket from its upgrade request on."""
 
-    __slots__ = ("session",)
+    __slots__ = ("_accepted", "session")
 
     def __init__(
         self, app: App, scope: Scope, session: WebSocketSession, connection: "Connection"
     ) -> None:
         super().__init__(app, scope, connection)
         self.session = session
+        self._accepted = False
         self.mailbox.put({"type": "websocket.connect"}, EVENTS)
 
     # What the connection tells.
@@ -61,7 +62,8 @@ class WebSocketScope(ConnectedScope):
     def _deliver(self, message: Message) -> None:
         if message["type"] == "websocket.disconnect":
             self._disconnected = True
-            self._log("close", message["code"])
+            if self._accepted:
+                self._log("close", message["code"])
         self.mailbox.put(message, EVENTS)
 
     def _settle(self) -> None:
@@ -98,6 +100,7 @@ class WebSocketScope(ConnectedScope):
     def _advanced(self, before: State, message: Message) -> None:
         if before is State.CONNECTING:
             if self.session.state is State.OPEN:
+                self._accepted = True
                 self._log("accept", 101)
                 self.data_received(b"")  # a client may have sent before it was accepted
             else:
