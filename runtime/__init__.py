@@ -4,6 +4,7 @@ It knows bytes, ASGI and channel layers, and awaits every application in a trio 
 was written for asyncio is wrapped by `greenroom.bridges.asyncio`.
 """
 
+from ._errors import ApplicationExited as ApplicationExited
 from ._errors import ClientDisconnected as ClientDisconnected
 from ._errors import LocalProtocolError as LocalProtocolError
 from ._errors import RemoteProtocolError as RemoteProtocolError
@@ -32,12 +33,14 @@ from .scopes import Scopes as Scopes
 from .scopes import describe as describe
 from .scopes import open_scopes as open_scopes
 from .server import Server as Server
+from .server import StoppedAtStart as StoppedAtStart
 from .server import serve as serve
 from .websocket import WebSocketLimits as WebSocketLimits
 
 __all__ = [
     "Access",
     "App",
+    "ApplicationExited",
     "ApplicationNotLoaded",
     "CannotListen",
     "ClientDisconnected",
@@ -54,6 +57,7 @@ __all__ = [
     "Send",
     "Server",
     "ServerConfig",
+    "StoppedAtStart",
     "UnexpectedMessage",
     "WebSocketLimits",
     "describe",

@@ -13,8 +13,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
@@ -118,24 +118,59 @@ async def run_reloading(
         command: makes the child's command line; the child adopts what it is handed.
         listeners: stay open here; the caller closes them afterwards.
         watched: the files whose change restarts the child.
-        kill_after: the seconds that a child has to stop once it was asked to.
+        kill_after: the seconds that a child has to stop once it was asked to. A second
+            signal ends its time at once.
     """
     reading, writing = os.pipe()
     handover = Handover(reading, tuple(listener.fileno() for listener in listeners))
     descriptors = (reading, *handover.listeners)
     changes = _Changes(watched)
+    patience = _Patience(kill_after)
     try:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(changes.run)
-                nursery.start_soon(
-                    _restart_on_change, command(handover), descriptors, changes, kill_after
-                )
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as listening:
+                running = trio.CancelScope()
+                listening.start_soon(_obey, signals, running, patience)
+                with running:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(changes.run)
+                        nursery.start_soon(
+                            _restart_on_change, command(handover), descriptors, changes, patience
+                        )
+                listening.cancel_scope.cancel()
     finally:
         os.close(reading)
         os.close(writing)
+
+
+@final
+class _Patience:
+    """How long a child that was asked to stop is waited for."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.waiting = trio.CancelScope()
+
+    @contextmanager
+    def wait(self) -> Iterator[None]:
+        """Wait inside for as long as patience lasts."""
+        self.waiting = trio.CancelScope(deadline=trio.current_time() + self.seconds)
+        with self.waiting:
+            yield
+
+    def lose(self) -> None:
+        """Wait no longer, now or later."""
+        self.seconds = 0
+        self.waiting.cancel()
+
+
+async def _obey(
+    signals: AsyncIterator[int], running: trio.CancelScope, patience: _Patience
+) -> None:
+    async for _ in signals:
+        if running.cancel_called:  # asked a second time
+            patience.lose()
+        running.cancel()
 
 
 @final
@@ -179,11 +214,11 @@ class _Changes:
 
 
 async def _restart_on_change(
-    command: Sequence[str], descriptors: Sequence[int], changes: _Changes, kill_after: float
+    command: Sequence[str], descriptors: Sequence[int], changes: _Changes, patience: _Patience
 ) -> None:
     while True:
         async with (
-            _child(command, descriptors, kill_after) as process,
+            _child(command, descriptors, patience) as process,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(_report_end, process)
@@ -199,7 +234,7 @@ async def _report_end(process: trio.Process) -> None:
 
 @asynccontextmanager
 async def _child(
-    command: Sequence[str], descriptors: Sequence[int], kill_after: float
+    command: Sequence[str], descriptors: Sequence[int], patience: _Patience
 ) -> AsyncIterator[trio.Process]:
     process = await trio.lowlevel.open_process(list(command), pass_fds=descriptors)
     try:
@@ -208,7 +243,7 @@ async def _child(
         if process.poll() is None:
             process.terminate()
         with trio.CancelScope(shield=True):
-            with trio.move_on_after(kill_after):
+            with patience.wait():
                 await process.wait()
             if process.poll() is None:
                 logger.warning("the server did not stop in time and is killed")

@@ -28,7 +28,7 @@ from ._site import ServerConfig, Site
 from ._stream import StreamTransport
 from ._transport import SocketTransport
 from ._types import App
-from .lifespan import open_lifespan
+from .lifespan import LifespanFailed, open_lifespan
 from .listeners import describe as describe_listener
 from .scopes import ScopeActor, scope_ended
 
@@ -41,15 +41,43 @@ OUT_OF_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOM
 logger = logging.getLogger("greenroom.server")
 
 
+class StoppedAtStart(Exception):
+    """Raised by `serve` when a signal came before the application had started up."""
+
+    def __str__(self) -> str:
+        return "stopped before the application had started up"
+
+
+@final
+class _Stop:
+    """How far a stop has gone; it may be asked for before there is a server."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+        self.urged = trio.Event()
+        self.started = False
+        self.waiting = trio.CancelScope()  # for scopes and clients to end
+        self.whole = trio.CancelScope()  # all of `serve`, from its start-up to its shutdown
+
+    def ask(self) -> None:
+        if not self.started:
+            self.whole.cancel()
+        elif self.asked.is_set():
+            self.urged.set()
+            self.waiting.cancel()
+            # The application may still say goodbye, in the time of a breath.
+            self.whole.deadline = min(self.whole.deadline, trio.current_time() + TICK)
+        self.asked.set()
+
+
 @final
 class Server:
     """A running server, as `serve` hands it to who started it."""
 
-    def __init__(self, site: Site, addresses: Sequence[str]) -> None:
+    def __init__(self, site: Site, addresses: Sequence[str], stop: _Stop) -> None:
         self._site = site
-        self._stop_asked = trio.Event()
+        self._stop = stop
         self._changed = trio.Event()
-        self._cut_short = trio.CancelScope()
         self.addresses = addresses
 
     @property
@@ -68,13 +96,15 @@ class Server:
 
     async def wait_stopping(self) -> None:
         """Wait until somebody asks the server to stop."""
-        await self._stop_asked.wait()
+        await self._stop.asked.wait()
+
+    async def wait_urged(self) -> None:
+        """Wait until somebody asks a second time."""
+        await self._stop.urged.wait()
 
     def stop(self) -> None:
         """Stop gracefully; asked a second time, stop waiting for anybody."""
-        if self._stop_asked.is_set():
-            self._cut_short.cancel()
-        self._stop_asked.set()
+        self._stop.ask()
 
     async def serve_stream(
         self, stream: trio.abc.Stream, client: Address = None, server: Address = None
@@ -99,12 +129,10 @@ class Server:
         site = self._site
         config = site.config
         site.stopping = True
+        self._stop.whole.deadline = trio.current_time() + config.graceful_timeout
         for connection in list(site.connections):
             connection.shut_down()
-        with (
-            trio.move_on_after(config.graceful_timeout * APPLICATION_SHARE),
-            self._cut_short,
-        ):
+        with trio.move_on_after(config.graceful_timeout * APPLICATION_SHARE), self._stop.waiting:
             while site.connections or site.running:
                 self._changed = trio.Event()
                 await self._changed.wait()
@@ -144,15 +172,34 @@ async def serve(
 
     Raises:
         LifespanFailed: the application refused to start, or failed while it did.
+        StoppedAtStart: a signal came before it had started.
     """
     config = config or ServerConfig()
     state: dict[str, Any] = {}
+    stop = _Stop()
+    failure: LifespanFailed | None = None
     try:
-        async with open_lifespan(app, state, mode=config.lifespan):
-            await _serve_started(app, listeners, config, ssl_context, signals, state, task_status)
+        async with trio.open_nursery() as nursery:
+            if signals:
+                await nursery.start(_obey, stop, tuple(signals))
+            try:
+                with stop.whole:
+                    async with open_lifespan(app, state, mode=config.lifespan):
+                        await _serve_started(
+                            app, listeners, config, ssl_context, state, stop, task_status
+                        )
+            except LifespanFailed as error:  # carried past the nursery, which would wrap it
+                failure = error
+            nursery.cancel_scope.cancel()
     finally:
         for listener in listeners:
             listener.close()
+    if failure is not None:
+        raise failure
+    if not stop.started:
+        raise StoppedAtStart
+    if stop.whole.cancelled_caught:
+        logger.warning("the application's lifespan did not end in time, and was cancelled")
 
 
 async def _serve_started(
@@ -160,8 +207,8 @@ async def _serve_started(
     listeners: Sequence[socket.socket],
     config: ServerConfig,
     ssl_context: ssl.SSLContext | None,
-    signals: Iterable[signal.Signals],
     state: dict[str, Any],
+    stop: _Stop,
     task_status: trio.TaskStatus[Server],
 ) -> None:
     def on_exit(ref: ActorRef[Any], actor: Actor[Any], reason: ExitReason) -> None:
@@ -177,15 +224,13 @@ async def _serve_started(
                 site = Site(app, config, state, supervisor)
                 secure = ssl_context is not None
                 addresses = [describe_listener(each, secure=secure) for each in listeners]
-                server = Server(site, addresses)
+                server = Server(site, addresses, stop)
                 accepting = _start_accepting(site, server, listeners, ssl_context, nursery)
                 nursery.start_soon(_tick, site, server)
-                signal_numbers = tuple(signals)
-                if signal_numbers:
-                    nursery.start_soon(_obey, server, signal_numbers)
+                stop.started = True
                 task_status.started(server)
                 try:
-                    await server._stop_asked.wait()
+                    await stop.asked.wait()
                     accepting()
                     await server._drain()
                 finally:
@@ -214,11 +259,14 @@ async def _tick(site: Site, server: Server) -> None:
         server._notice()
 
 
-async def _obey(server: Server, signals: tuple[signal.Signals, ...]) -> None:
+async def _obey(
+    stop: _Stop, signals: tuple[signal.Signals, ...], task_status: trio.TaskStatus[None]
+) -> None:
     with trio.open_signal_receiver(*signals) as received:
+        task_status.started()
         async for number in received:
             logger.info("stopping: %s", signal.Signals(number).name)
-            server.stop()
+            stop.ask()
 
 
 def _start_accepting(
@@ -324,7 +372,11 @@ async def _serve_accepted(
     ssl_context: ssl.SSLContext | None,
     address: Address,
 ) -> None:
-    client = _address(stream.socket, stream.socket.getpeername())
+    try:
+        client = _address(stream.socket, stream.socket.getpeername())
+    except OSError:  # it has left already
+        await trio.aclose_forcefully(stream)
+        return
     if ssl_context is None:
         await server.serve_stream(stream, client, address)
         return

@@ -14,6 +14,7 @@ import click
 from ...runtime import RequestLimits, ServerConfig, WebSocketLimits
 from ...runtime.listeners import BACKLOG
 from ...runtime.reloading import Handover, Watch
+from ..threads import default_pool
 from ._logging import LEVELS, log_access
 
 DEFAULTS: Final = ServerConfig()
@@ -48,7 +49,10 @@ _OPTIONS: Final = (
     ),
     click.option("--uds", metavar="PATH", help="Listen on a Unix socket."),
     click.option(
-        "--fd", multiple=True, type=int, help="Adopt a listening socket by its file descriptor."
+        "--fd",
+        multiple=True,
+        type=click.IntRange(min=0),
+        help="Adopt a listening socket by its file descriptor.",
     ),
     click.option(
         "--backlog",
@@ -116,6 +120,13 @@ _OPTIONS: Final = (
         help="Seconds that a request's head may take to arrive.",
     ),
     click.option(
+        "--timeout-write",
+        type=_SECONDS,
+        default=DEFAULTS.write_timeout,
+        show_default=True,
+        help="Seconds until a client that reads nothing is dropped.",
+    ),
+    click.option(
         "--timeout-graceful-shutdown",
         type=_SECONDS,
         help=f"Seconds that a stop takes at most.  [default: {DEFAULTS.graceful_timeout:g};"
@@ -126,7 +137,7 @@ _OPTIONS: Final = (
         type=_COUNT,
         default=DEFAULTS.request_limits.max_head_size,
         show_default=True,
-        help="Bytes of a request's head; more gets 431.",
+        help="Bytes of a request's head; more gets 431, a too long URL 414.",
     ),
     click.option(
         "--limit-headers",
@@ -157,6 +168,13 @@ _OPTIONS: Final = (
         help="Seconds that the answer may take.",
     ),
     click.option(
+        "--ws-connect-timeout",
+        type=_SECONDS,
+        default=DEFAULTS.websocket_connect_timeout,
+        show_default=True,
+        help="Seconds that APP may take to accept a WebSocket.",
+    ),
+    click.option(
         "--ws-per-message-deflate/--no-ws-per-message-deflate",
         default=DEFAULTS.websocket_limits.per_message_deflate,
         help="Compress messages if the client can.  [default: yes]",
@@ -184,13 +202,20 @@ def check_usage(given: Given) -> None:
     """Refuse options that make no sense together.
 
     Raises:
-        click.UsageError: one of them needs another that is missing.
+        click.UsageError: one of them needs another that is missing, or the environment
+            asks for an impossible number of threads.
     """
     for name in ("reload_dir", "reload_include", "reload_exclude"):
         if given[name] and not given["reload"]:
             raise click.UsageError(f"--{name.replace('_', '-')} needs --reload")
     if given["ssl_keyfile"] and not given["ssl_certfile"]:
         raise click.UsageError("--ssl-keyfile needs --ssl-certfile")
+    if len(set(given["fd"])) < len(given["fd"]):
+        raise click.UsageError("--fd names the same descriptor twice")
+    try:
+        default_pool()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def graceful_timeout(given: Given) -> float:
@@ -213,11 +238,15 @@ def server_config(given: Given) -> ServerConfig:
             lifespan=given["lifespan"],
             keep_alive_timeout=given["timeout_keep_alive"],
             head_timeout=given["timeout_request_head"],
+            write_timeout=given["timeout_write"],
             graceful_timeout=graceful_timeout(given),
             websocket_ping_interval=given["ws_ping_interval"] or None,
             websocket_ping_timeout=given["ws_ping_timeout"],
+            websocket_connect_timeout=given["ws_connect_timeout"],
             request_limits=RequestLimits(
-                max_head_size=given["limit_head_size"], max_headers=given["limit_headers"]
+                max_head_size=given["limit_head_size"],
+                max_headers=given["limit_headers"],
+                max_request_line=request_line_limit(given["limit_head_size"]),
             ),
             websocket_limits=WebSocketLimits(
                 max_message_size=given["ws_max_size"],
@@ -229,6 +258,11 @@ def server_config(given: Given) -> ServerConfig:
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def request_line_limit(head_size: int) -> int:
+    """Give the bytes that a request's first line may have, which is most of it in a long URL."""
+    return max(DEFAULTS.request_limits.max_request_line, head_size // 4)
 
 
 def ssl_context(given: Given) -> ssl.SSLContext | None:

@@ -24,6 +24,7 @@ from ...runtime import (
     CannotListen,
     LifespanFailed,
     Server,
+    StoppedAtStart,
     load_application,
     open_inherited,
     open_tcp,
@@ -132,19 +133,28 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
             async with trio.open_nursery() as serving:
                 server: Server = await serving.start(start)
                 _announce(target, server)
-                await server.wait_stopping()
-                _last_resort.arm(config.graceful_timeout + _last_resort.MARGIN, server.running)
+                watching.start_soon(_arm_last_resort, server, config.graceful_timeout)
             watching.cancel_scope.cancel()
 
     try:
         trio.run(main)
-    except (LifespanFailed, ExceptionGroup) as error:
+    except (LifespanFailed, StoppedAtStart, ExceptionGroup) as error:
         failure = _sole(error)
+        if isinstance(failure, StoppedAtStart):
+            logger.info("%s", failure)
+            return
         if not isinstance(failure, LifespanFailed):
             raise
         if failure.__cause__ is not None:
             click.echo("".join(traceback.format_exception(failure.__cause__)), err=True, nl=False)
         raise click.ClickException(str(failure)) from error
+
+
+async def _arm_last_resort(server: Server, graceful_timeout: float) -> None:
+    await server.wait_stopping()
+    _last_resort.arm(graceful_timeout + _last_resort.MARGIN, server.running)
+    await server.wait_urged()
+    _last_resort.arm(_last_resort.MARGIN, server.running)
 
 
 def _announce(target: str, server: Server) -> None:

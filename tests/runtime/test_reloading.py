@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from math import inf
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -88,3 +89,23 @@ async def test_a_child_that_does_not_stop_is_killed_and_replaced(
         with pytest.raises(ProcessLookupError):
             os.kill(second, 0)
     assert sum("is killed" in record.message for record in caplog.records) == 2
+
+
+async def test_a_second_signal_ends_the_patience_with_a_child_at_once(
+    tmp_path: Path,
+) -> None:
+    [listener] = open_tcp("127.0.0.1", 0)
+
+    def command(handover: Handover) -> list[str]:
+        return [sys.executable, "-c", STUBBORN, str(handover)]
+
+    with listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                partial(run_reloading, command, [listener], Watch((tmp_path,)), kill_after=inf)
+            )
+            child = await read_pid(listener)
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)

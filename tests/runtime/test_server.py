@@ -1,7 +1,9 @@
 import errno
 import logging
+import signal
 import socket
 import ssl
+import struct
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from greenroom.runtime import (
     Scope,
     Send,
     ServerConfig,
+    StoppedAtStart,
     open_tcp,
     open_unix,
     serve,
@@ -167,6 +170,67 @@ async def test_an_application_that_refuses_to_start_is_not_served() -> None:
     assert listener.fileno() == -1
 
 
+async def test_a_lifespan_that_does_not_end_is_cancelled_at_the_deadline(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def stuck(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        config = ServerConfig(graceful_timeout=10)
+        server = await nursery.start(partial(serve, stuck, listeners=[], config=config))
+        began = trio.current_time()
+        server.stop()
+    assert trio.current_time() - began == pytest.approx(10)
+    assert "lifespan did not end in time" in caplog.text
+
+
+async def test_a_signal_while_the_application_starts_up_ends_the_server_at_once() -> None:
+    starting = trio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        starting.set()
+        await trio.sleep_forever()
+
+    async def stop_when_starting() -> None:
+        await starting.wait()
+        signal.raise_signal(signal.SIGTERM)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop_when_starting)
+        with pytest.raises(StoppedAtStart):
+            await serve(slow, listeners=[], signals=[signal.SIGTERM])
+
+
+async def test_a_client_that_resets_before_tls_begins_harms_nobody(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(ours)
+    [listener] = open_tcp("127.0.0.1", 0)
+    address = listener.getsockname()
+    config = ServerConfig(lifespan="off")
+    await nursery.start(
+        partial(serve, hello, listeners=[listener], config=config, ssl_context=ours)
+    )
+    for _ in range(20):
+        with socket.create_connection(address) as client:
+            linger = struct.pack("ii", 1, 0)  # closing sends a reset
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        await trio.testing.wait_all_tasks_blocked()
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
+    stream = trio.SSLStream(
+        await trio.open_tcp_stream(*address), theirs, server_hostname="localhost"
+    )
+    async with RawClient(stream) as client:
+        assert (await client.ask(get("/", "Connection: close"))).endswith(b"hello")
+
+
 async def test_a_second_stop_waits_for_nobody(
     start_site: StartSite, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -209,6 +273,7 @@ async def test_a_stop_refuses_new_connections(start_site: StartSite) -> None:
         ({"lifespan": "maybe"}, "lifespan"),
         ({"root_path": "mount/"}, "root_path"),
         ({"graceful_timeout": -1}, "graceful_timeout"),
+        ({"keep_alive_timeout": float("nan")}, "keep_alive_timeout"),
         ({"websocket_ping_interval": 0}, "websocket_ping_interval"),
     ],
 )

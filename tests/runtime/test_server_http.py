@@ -488,3 +488,94 @@ async def test_a_stop_cancels_and_names_what_does_not_end_in_time(
     assert trio.current_time() - began <= 10
     assert not answer or answer.startswith(b"HTTP/1.1 50")
     assert "http GET /slow of 127.0.0.1:5000" in caplog.text
+
+
+async def test_a_slow_client_that_reads_on_gets_everything(
+    start_site: StartSite, autojump_clock: trio.testing.MockClock
+) -> None:
+    whole = b"x" * 4_000_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(OK)
+        await send(body(whole))
+
+    site = await start_site(app, keep_alive_timeout=5, close_timeout=5, write_timeout=30)
+    client = site.connect_in_memory()
+    await client.send(get("/", "Connection: close"))
+    received = 0
+    while part := await client.receive_some():
+        received += len(part)
+        await trio.sleep(20)
+    assert received >= len(whole)
+
+
+async def test_a_client_that_stops_reading_is_dropped(
+    start_site: StartSite, autojump_clock: trio.testing.MockClock
+) -> None:
+    raised: list[Exception] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(OK)
+        try:
+            while True:
+                await send(body(b"x" * 100_000, more=True))
+        except ClientDisconnected as error:
+            raised.append(error)
+
+    site = await start_site(app, write_timeout=30)
+    client = site.connect_in_memory()
+    await client.send(get())
+    await trio.sleep(25)
+    assert not raised
+    await trio.sleep(10)
+    assert raised
+
+
+async def test_an_answer_that_comes_before_the_body_says_that_the_connection_closes(
+    start_site: StartSite,
+) -> None:
+    site = await start_site(hello)
+    async with await site.connect() as client:
+        answer = await client.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+    assert b"connection: close" in answer
+    assert answer.endswith(b"hello")
+
+
+async def test_sys_exit_in_a_request_is_a_crash_of_that_request(
+    start_site: StartSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leave(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/exit":
+            raise SystemExit(5)
+        await hello(scope, receive, send)
+
+    site = await start_site(leave)
+    async with await site.connect() as client:
+        assert (await client.ask(get("/exit"))).startswith(b"HTTP/1.1 500")
+    async with await site.connect() as client:
+        assert (await client.ask(get("/", "Connection: close"))).endswith(b"hello")
+    assert "sys.exit(5)" in caplog.text
+
+
+async def test_a_path_cannot_forge_a_line_of_the_log(
+    start_site: StartSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crash(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("in the application")
+
+    site = await start_site(crash)
+    async with await site.connect() as client:
+        await client.ask(get("/a%0aFORGED%1b[31m"))
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert r"/a\nFORGED\x1b[31m" in record.getMessage()
+
+
+async def test_a_refused_request_leaves_a_line_in_the_log(
+    start_site: StartSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    site = await start_site(hello)
+    async with await site.connect() as client:
+        await client.ask(b"nonsense\r\n\r\n")
+    assert "refused a connection of 127.0.0.1" in caplog.text
+    assert ": 400 " in caplog.text

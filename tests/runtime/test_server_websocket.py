@@ -414,6 +414,57 @@ async def test_a_client_that_answers_pings_stays(
     await client.receive_until(b"alive")
 
 
+async def test_a_client_that_is_not_read_is_not_taken_for_silent(
+    start_site: StartSite, autojump_clock: trio.testing.MockClock
+) -> None:
+    received = 0
+
+    async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal received
+        await send(ACCEPT)
+        await receive()
+        await trio.sleep(600)
+        while (await receive())["type"] == "websocket.receive":
+            received += 1
+
+    site = await start_site(busy, websocket_ping_interval=20, websocket_ping_timeout=10)
+    client = site.connect_in_memory()
+    await open_raw(client)
+    await client.send(text("x") * 60)
+    async with trio.open_nursery() as nursery:
+
+        async def answer_pings() -> None:
+            while True:
+                ping = await client.receive_some()
+                assert ping[0] == 0x89
+                await client.send(b"\x8a" + bytes((0x80 | ping[1],)) + bytes(4) + ping[2:])
+
+        nursery.start_soon(answer_pings)
+        await trio.sleep(700)
+        assert received == 60
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_websocket_that_is_never_accepted_is_refused_in_the_end(
+    start_site: StartSite,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    events: list[str] = []
+
+    async def undecided(scope: Scope, receive: Receive, send: Send) -> None:
+        while not events or events[-1] != "websocket.disconnect":
+            events.append((await receive())["type"])
+
+    site = await start_site(undecided, websocket_connect_timeout=20)
+    client = site.connect_in_memory()
+    began = trio.current_time()
+    assert (await client.ask(upgrade("/room"))).startswith(b"HTTP/1.1 503 ")
+    assert 20 <= trio.current_time() - began <= 35
+    assert events == ["websocket.connect", "websocket.disconnect"]
+    assert "websocket /room of 127.0.0.1:5000 was not accepted in time" in caplog.text
+
+
 async def test_a_client_that_does_not_answer_a_close_is_dropped(
     start_site: StartSite, autojump_clock: trio.testing.MockClock
 ) -> None:
