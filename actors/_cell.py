@@ -42,6 +42,13 @@ class Phase(Enum):
     ENDED = "ended"
 
 
+# Members by names of their own: through its class, Python 3.11 takes 0.1 us to find one.
+NEW: Final = Phase.NEW
+STARTING: Final = Phase.STARTING
+RUNNING: Final = Phase.RUNNING
+ENDED: Final = Phase.ENDED
+
+
 @final
 class Cell:
     """One child: what stays the same over its restarts, and the incarnation that lives now."""
@@ -78,7 +85,7 @@ class Cell:
         self.args = args
         self.unique = unique  # False: the spec is shared, so the uid is part of the name
         self.uid = _next_uid()
-        self.phase = Phase.NEW
+        self.phase: Phase = NEW
         self.reason: ExitReason | None = None  # of the end for good
         self.inbox: Inbox | None = None
         self._settlers: trio.Event | None = None
@@ -117,12 +124,12 @@ class Cell:
     @property
     def alive(self) -> bool:
         """Whether the cell has not ended for good."""
-        return self.phase is not Phase.ENDED
+        return self.phase is not ENDED
 
     @property
     def lives(self) -> bool:
         """Whether an incarnation lives now."""
-        return self.phase is Phase.RUNNING or self.phase is Phase.STARTING
+        return self.phase is RUNNING or self.phase is STARTING
 
     @property
     def deadline(self) -> float:
@@ -149,7 +156,7 @@ class Cell:
 
     def mark_started(self) -> None:
         """Note that the incarnation is ready, and let go who waits for it."""
-        self.phase = Phase.RUNNING
+        self.phase = RUNNING
         if self.spec.backoff is not None:
             self.started_at = trio.current_time()
         if self._settlers is not None:
@@ -194,7 +201,7 @@ class Cell:
         self.scope = trio.CancelScope()
         if self.inbox is not None:
             self.inbox.renew(None if ending is None else ending.reason)
-        self.phase = Phase.STARTING
+        self.phase = STARTING
 
     def hand_over(self) -> None:
         """Leave the start of the next incarnation to the keeper, at its own time."""
@@ -204,7 +211,7 @@ class Cell:
 
     def finish(self, reason: ExitReason) -> None:
         """End for good: lose what waits, tell who waits."""
-        self.phase = Phase.ENDED
+        self.phase = ENDED
         self.reason = reason
         self.actor = None
         if self.inbox is not None:

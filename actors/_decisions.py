@@ -9,10 +9,11 @@ Source: Erlang/OTP, stdlib `supervisor`, "Restart strategy" and "Automatic shutd
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from ._reasons import Crash, ExitReason
 from ._restarts import RestartWindow
-from ._spec import Directive, Restart
+from ._spec import ChildSpec, Directive, Restart
 
 
 class Strategy(Enum):
@@ -41,12 +42,13 @@ class Verdict(Enum):
     SHUT_DOWN = "shut down"  # stop all children and end normally
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
-    """What a decision needs to know of a child."""
-
-    restart: Restart
-    significant: bool = False
+# Members by names of their own: through its class, Python 3.11 takes 0.1 us to find one.
+_RESTART: Final = Verdict.RESTART
+_ONE_FOR_ONE: Final = Strategy.ONE_FOR_ONE
+_ESCALATE: Final = Directive.ESCALATE
+_STOP: Final = Directive.STOP
+_PERMANENT: Final = Restart.PERMANENT
+_TEMPORARY: Final = Restart.TEMPORARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Decision:
 def decide(
     strategy: Strategy,
     auto_shutdown: AutoShutdown,
-    children: Sequence[Child],
+    children: Sequence[ChildSpec],
     ended: int,
     reason: ExitReason,
     directive: Directive,
@@ -79,7 +81,7 @@ def decide(
     Args:
         strategy: which children start again together.
         auto_shutdown: whether the end of significant children ends the supervisor.
-        children: all children in the order of their start, the ended one among them.
+        children: the specs of all children in the order of their start, the ended one among them.
         ended: the place of that one.
         reason: why it ended.
         directive: what its decider says, if `reason` is a crash.
@@ -87,14 +89,14 @@ def decide(
         now: the time in seconds, for `window`.
     """
     child = children[ended]
-    if isinstance(reason, Crash) and directive is Directive.ESCALATE:
+    if directive is _ESCALATE and isinstance(reason, Crash):
         return Decision(Verdict.ESCALATE)
     if not _wants_restart(child.restart, reason, directive):
         return Decision(_verdict_without_restart(auto_shutdown, children, ended))
     if not window.allows(now):
         return Decision(Verdict.GIVE_UP)
-    if strategy is Strategy.ONE_FOR_ONE:
-        return Decision(Verdict.RESTART, start=(ended,))
+    if strategy is _ONE_FOR_ONE:
+        return Decision(_RESTART, start=(ended,))
     first = 0 if strategy is Strategy.ONE_FOR_ALL else ended
     together = range(first, len(children))
     return Decision(
@@ -105,19 +107,13 @@ def decide(
 
 
 def _wants_restart(restart: Restart, reason: ExitReason, directive: Directive) -> bool:
-    if isinstance(reason, Crash) and directive is Directive.STOP:
+    if restart is _TEMPORARY or (directive is _STOP and isinstance(reason, Crash)):
         return False
-    match restart:
-        case Restart.PERMANENT:
-            return True
-        case Restart.TRANSIENT:
-            return reason.abnormal
-        case Restart.TEMPORARY:
-            return False
+    return reason.abnormal or restart is _PERMANENT
 
 
 def _verdict_without_restart(
-    auto_shutdown: AutoShutdown, children: Sequence[Child], ended: int
+    auto_shutdown: AutoShutdown, children: Sequence[ChildSpec], ended: int
 ) -> Verdict:
     if not children[ended].significant or auto_shutdown is AutoShutdown.NEVER:
         return Verdict.FORGET

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from ._actor import Actor
-from ._cell import Cell, Phase
+from ._cell import RUNNING, STARTING, Cell
 from ._context import Context
 from ._errors import StartTimeout
 from ._reasons import NORMAL, Crash, ExitReason, InitFailed, Killed, Shutdown, sort_out
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def start(cell: Cell, nursery: trio.Nursery) -> None:
     """Start the task of the next incarnation."""
-    cell.phase = Phase.STARTING
+    cell.phase = STARTING
     nursery.start_soon(live, cell, name=cell.spec.id)
 
 
@@ -66,12 +66,12 @@ async def live(cell: Cell) -> None:
     if begun and actor is not None and type(actor).stopped is not Actor.stopped:
         reason, passing = await _clean_up(cell, actor, reason, passing)
     cell.task = None
-    cell.keeper.child_ended(cell, reason, may_restart=passing is None)
-    if passing is not None:
-        try:
+    try:
+        cell.keeper.child_ended(cell, reason, may_restart=passing is None)
+        if passing is not None:
             raise passing
-        finally:
-            del passing, crash
+    finally:
+        del crash, passing, reason  # whose tracebacks hold this frame
 
 
 async def _get_ready(cell: Cell, actor: Actor[Any], ctx: Context) -> None:
@@ -85,7 +85,7 @@ def _reason_for(
     cell: Cell, crash: BaseException | None, passing: BaseException | None
 ) -> ExitReason:
     if crash is not None:
-        return Crash(crash) if cell.phase is Phase.RUNNING else InitFailed(crash)
+        return Crash(crash) if cell.phase is RUNNING else InitFailed(crash)
     ending = cell.ending
     if ending is not None:
         if ending.grace_given and cell.scope.cancelled_caught and ending.for_good:

@@ -8,6 +8,7 @@ event loop in the same thread. A mailbox belongs to one thread.
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, final
 
 import outcome
@@ -54,7 +55,7 @@ class Mailbox:
     ('first', 'later')
     """
 
-    __slots__ = ("_closed", "_queues", "_streak", "_task", "on_loss", "on_overload", "wake")
+    __slots__ = ("_closed", "_queues", "_streak", "on_loss", "on_overload", "wake")
 
     wake: Callable[[], object] | None
     """Called and forgotten by the next `put`; see `wait_with`."""
@@ -69,7 +70,6 @@ class Mailbox:
         self._queues = tuple(_Queue(lane, at) for at, lane in enumerate(lanes or (Lane(),)))
         self._streak = 0
         self._closed = False
-        self._task: trio.lowlevel.Task | None = None
         self.wake = None
         self.on_loss = None
         self.on_overload = None
@@ -150,8 +150,7 @@ class Mailbox:
         Raises:
             trio.BusyResourceError: somebody else waits here.
         """
-        self.wait_with(self._reschedule)
-        self._task = trio.lowlevel.current_task()
+        self.wait_with(partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
         await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def wait_with(self, wake: Callable[[], object]) -> None:
@@ -180,11 +179,14 @@ class Mailbox:
             await trio.lowlevel.checkpoint()
         while True:
             for queue in self._queues:
-                if queue.items:
+                items = queue.items
+                if items:
                     self._streak += 1
-                    return self._take(queue)
+                    return self._take(queue) if queue.blocked else items.popleft()
             self._streak = 0
-            await self.wait()
+            # As `wait` does, without a frame more for each of the many that are parked here.
+            self.wait_with(partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def depth(self, lane: int) -> int:
         """Tell how many items wait in a lane."""
@@ -292,12 +294,6 @@ class Mailbox:
         if self.on_loss is not None:
             self.on_loss(item, queue.index, loss)
 
-    def _reschedule(self) -> None:
-        task, self._task = self._task, None
-        assert task is not None
-        trio.lowlevel.reschedule(task)
-
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self.wake = None
-        self._task = None
         return trio.lowlevel.Abort.SUCCEEDED

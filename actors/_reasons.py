@@ -4,7 +4,7 @@ Sans-IO: the reasons are values, and `sort_out` only reads an exception. `_cell.
 catches and acts.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
 import trio
@@ -64,17 +64,15 @@ class Crash(ExitReason):
     Args:
         error: the exception object that left it, with its traceback. Groups with one
             member are opened: how deep an actor's nurseries were tells nothing.
-
-    Attributes:
-        leaves: the exceptions inside `error` that are not groups.
     """
 
     abnormal: ClassVar[bool] = True
     error: BaseException
-    leaves: tuple[BaseException, ...] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "leaves", tuple(leaves_of(self.error)))
+    @property
+    def leaves(self) -> tuple[BaseException, ...]:
+        """The exceptions inside `error` that are not groups."""
+        return tuple(leaves_of(self.error))
 
 
 @final

@@ -7,7 +7,6 @@ that ends when a file has changed.
 Imports the bridge to asyncio, whose `serve` hosts the loop that projects expect.
 """
 
-import atexit
 import logging
 import signal
 import threading
@@ -16,11 +15,21 @@ from typing import Final, final
 
 import trio
 
-from ...runtime import Access, App, CannotListen, Scope, Server, ServerConfig, open_tcp
+from ...runtime import (
+    Access,
+    App,
+    CannotListen,
+    Scope,
+    Server,
+    ServerConfig,
+    WebSocketLimits,
+    open_tcp,
+)
 from ..asyncio import serve
 
-# Seconds. Long enough to say goodbye to a browser's tabs, short enough to save a file again.
-STOP_WITHIN: Final = 2.0
+# Seconds. Long enough for consumers to say goodbye, short enough to save a file again.
+STOP_WITHIN: Final = 3.0
+MARGIN: Final = 1.0  # seconds beyond, for what only takes a moment
 
 WEBSOCKET_STEPS: Final = {"accept": "CONNECT", "reject": "REJECT", "close": "DISCONNECT"}
 
@@ -31,55 +40,68 @@ logger = logging.getLogger("django.server")
 class DevelopmentServer:
     """A server class for `runserver`, whose application is ASGI's.
 
-    The process may end while it runs in another thread: clients are told first.
-
     Args:
         address: host and port; the host tells whether that is IPv6.
+        websocket_limits: what one WebSocket may ask for.
     """
 
-    def __init__(self, address: tuple[str, int], *_: object, **__: object) -> None:
+    def __init__(self, address: tuple[str, int], websocket_limits: WebSocketLimits) -> None:
         host, port = address
         try:
             self._listeners = open_tcp(host, port)
         except CannotListen as error:
             raise OSError(str(error)) from error  # what `runserver` prints and ends with
         self.server_port: int = self._listeners[0].getsockname()[1]
+        self._config = ServerConfig(
+            graceful_timeout=STOP_WITHIN, websocket_limits=websocket_limits, on_access=log_access
+        )
         self._application: App
+        self._nursery: trio.Nursery
         self._server: Server | None = None
-        self._token: trio.lowlevel.TrioToken
-        self._stopped = threading.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._ended = threading.Event()
 
     def set_app(self, application: App) -> None:
         """Take the application."""
         self._application = application
 
     def serve_forever(self) -> None:
-        """Serve until a signal comes, or the process ends."""
-        atexit.register(self._say_goodbye)
+        """Serve until `stop`; in the main thread also until SIGINT or SIGTERM."""
         try:
             trio.run(self._serve)
         finally:
-            self._stopped.set()
-            atexit.unregister(self._say_goodbye)
+            self._ended.set()
+
+    def stop(self) -> None:
+        """Stop gracefully, from another thread, and wait for that, `STOP_WITHIN` at most."""
+        if self._token is None:
+            return  # nobody was served yet
+        try:
+            self._token.run_sync_soon(self._stop)
+        except trio.RunFinishedError:
+            return
+        if not self._ended.wait(STOP_WITHIN + MARGIN):
+            logger.warning("The server did not end within %g seconds.", STOP_WITHIN + MARGIN)
 
     async def _serve(self) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()
-        self._token = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as nursery:
-            self._server = await nursery.start(
+        async with trio.open_nursery() as self._nursery:
+            self._token = trio.lowlevel.current_trio_token()
+            self._server = await self._nursery.start(
                 partial(
                     serve,
                     self._application,
                     listeners=self._listeners,
-                    config=ServerConfig(graceful_timeout=STOP_WITHIN, on_access=log_access),
+                    config=self._config,
                     signals=(signal.SIGINT, signal.SIGTERM) if in_main_thread else (),
                 )
             )
 
-    def _say_goodbye(self) -> None:
-        if self._server is not None:
-            self._token.run_sync_soon(self._server.stop)
-            self._stopped.wait(STOP_WITHIN)
+    def _stop(self) -> None:
+        if self._server is None:
+            self._nursery.cancel_scope.cancel()  # the application is still starting
+        else:
+            self._server.stop()
 
 
 def log_access(access: Access) -> None:

@@ -3,12 +3,26 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors import AutoShutdown, Crash, Directive, Restart, RestartWindow, Strategy
-from greenroom.actors._decisions import Child, Decision, Verdict, decide
+from greenroom.actors import (
+    Actor,
+    AutoShutdown,
+    ChildSpec,
+    Crash,
+    Directive,
+    Restart,
+    RestartWindow,
+    Strategy,
+)
+from greenroom.actors._decisions import Decision, Verdict, decide
 from greenroom.actors._reasons import NORMAL, ExitReason, Killed, Shutdown
 
+
+def child(restart: Restart, significant: bool = False) -> ChildSpec:
+    return ChildSpec("child", Actor, restart, significant=significant)
+
+
 children = st.lists(
-    st.builds(Child, st.sampled_from(Restart), st.booleans()), min_size=1, max_size=5
+    st.builds(child, st.sampled_from(Restart), st.booleans()), min_size=1, max_size=5
 )
 reasons: st.SearchStrategy[ExitReason] = st.sampled_from(
     [NORMAL, Shutdown(), Killed(), Crash(OSError())]
@@ -27,7 +41,7 @@ reasons: st.SearchStrategy[ExitReason] = st.sampled_from(
 def test_i13_i15_i16_a_decision_is_what_the_tables_of_otp_say(
     strategy: Strategy,
     auto_shutdown: AutoShutdown,
-    children: list[Child],
+    children: list[ChildSpec],
     ended: int,
     reason: ExitReason,
     directive: Directive,
@@ -37,12 +51,12 @@ def test_i13_i15_i16_a_decision_is_what_the_tables_of_otp_say(
     window = RestartWindow(intensity=1 if within_bounds else 0)
     decision = decide(strategy, auto_shutdown, children, ended, reason, directive, window, now=0)
     crashed = isinstance(reason, Crash)
-    child = children[ended]
+    failed = children[ended]
     again = {
         Restart.PERMANENT: True,
         Restart.TRANSIENT: crashed or isinstance(reason, Killed),
         Restart.TEMPORARY: False,
-    }[child.restart] and not (crashed and directive is Directive.STOP)
+    }[failed.restart] and not (crashed and directive is Directive.STOP)
 
     if crashed and directive is Directive.ESCALATE:
         assert decision == Decision(Verdict.ESCALATE)
@@ -73,5 +87,5 @@ def test_only_a_restart_is_counted() -> None:
     window = RestartWindow(intensity=1)
     one_for_one = (Strategy.ONE_FOR_ONE, AutoShutdown.NEVER)
     for _ in range(3):
-        decide(*one_for_one, [Child(Restart.TRANSIENT)], 0, NORMAL, Directive.RESTART, window, 0)
+        decide(*one_for_one, [child(Restart.TRANSIENT)], 0, NORMAL, Directive.RESTART, window, 0)
     assert window.allows(0)

@@ -188,15 +188,18 @@ async def test_a_thread_that_nothing_can_end_does_not_keep_the_process_alive(
     start_command: Start, app_file: Path
 ) -> None:
     app_file.write_text("""
-import asyncio, sys, threading
+import sys, threading
+import trio
+from greenroom.runtime import speaks
 
 def wait_for_ever():
     threading.Event().wait()
 
+@speaks("trio")
 async def app(scope, receive, send):
     if scope["type"] == "http":
         print("stuck", file=sys.stderr, flush=True)
-        await asyncio.to_thread(wait_for_ever)
+        await trio.to_thread.run_sync(wait_for_ever)
 """)
     command = await start_command(
         "run", "website:app", "--port", "0", "--timeout-graceful-shutdown", "0"
