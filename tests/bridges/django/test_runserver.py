@@ -225,7 +225,7 @@ async def test_a_consumer_that_never_ends_delays_the_end_by_a_few_seconds(
 ) -> None:
     command, port = await start()
     async with open_tabs(port, "/endless") as tabs:
-        with trio.fail_after(15):
+        with trio.fail_after(PATIENCE):
             if reason == "signal":
                 os.kill(command.process.pid, signal.SIGTERM)
                 assert await command.end() == 0

@@ -1,0 +1,116 @@
+"""Django's autoreload, made to let the server end before its process does.
+
+    parent: runs the same command line again whenever it ends with status 3
+      └─ child, main thread: looks for changed files, and exits with status 3 after a change
+           └─ django-main-thread: checks the project, then serves
+
+Once the child's interpreter shuts down no thread can be started and no executor takes work,
+so nobody can reach a database any more. Goodbyes are said before that, while the exit
+passes through `stopping_first`. Every reason to exit does: a signal, and a change after
+Django's receivers of `file_changed` had their say, some of which prevent a restart.
+
+Autoreload has no documented interface; what Greenroom knows of it is on this page.
+
+- `DJANGO_AUTORELOAD_ENV`, `get_child_arguments` and status 3 make Django's parent. It is
+  replaced, since it lets its child live for no more than a quarter of a second after
+  SIGINT, and kills it at once on SIGTERM.
+- `autoreload_started` is sent in the child's main thread, after Django has set a handler
+  for SIGTERM which would interrupt a stop that has begun.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, final
+
+from django.utils.autoreload import (
+    DJANGO_AUTORELOAD_ENV,
+    autoreload_started,
+    get_child_arguments,
+)
+
+CHANGED: Final = 3  # the status with which the child asks to be started anew
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def is_child() -> bool:
+    """Tell whether this process is the one that serves."""
+    return os.environ.get(DJANGO_AUTORELOAD_ENV) == "true"
+
+
+@contextmanager
+def stopping_first(stop: Callable[[], object]) -> Iterator[None]:
+    """In the child, around autoreload: call `stop` on the way out, uninterrupted.
+
+    The first signal ends the child, unless it is ending already; those that follow do
+    nothing, for a terminal's Ctrl-C comes from the terminal and from the parent.
+    """
+    ending = False
+
+    def end(*_: object) -> None:
+        nonlocal ending
+        if not ending:
+            ending = True
+            sys.exit(0)
+
+    def take_signals(**_: object) -> None:
+        for number in SIGNALS:
+            signal.signal(number, end)
+
+    autoreload_started.connect(take_signals)
+    try:
+        yield
+    finally:
+        ending = True
+        autoreload_started.disconnect(take_signals)
+        stop()
+
+
+def run_parent(kill_after: float) -> int:
+    """Run the child, and a new one after each change; give the status to exit with.
+
+    A child that was told to stop has `kill_after` seconds to end.
+    """
+    return _Parent(kill_after).run()
+
+
+@final
+class _Parent:
+    """Runs one child after the other, and passes a signal on to the one that runs."""
+
+    def __init__(self, kill_after: float) -> None:
+        self._kill_after = kill_after
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def run(self) -> int:
+        for number in SIGNALS:
+            signal.signal(number, self._obey)
+        environment = {**os.environ, DJANGO_AUTORELOAD_ENV: "true"}
+        while True:
+            # With descriptors inherited, as in Django: some tools hand sockets down.
+            self._child = subprocess.Popen(get_child_arguments(), env=environment, close_fds=False)
+            if self._stopping:
+                self._stop(self._child)  # the signal came while there was no child
+            status = self._child.wait()
+            if self._stopping:
+                return 0
+            if status != CHANGED:
+                return status
+
+    def _obey(self, *_: object) -> None:
+        if not self._stopping:
+            self._stopping = True
+            if self._child is not None:
+                self._stop(self._child)
+
+    def _stop(self, child: "subprocess.Popen[bytes]") -> None:
+        # Never SIGINT: the child may be too young to have a handler, and shows a traceback.
+        child.terminate()
+        timer = threading.Timer(self._kill_after, child.kill)
+        timer.daemon = True
+        timer.start()
