@@ -7,9 +7,8 @@ Source: Erlang/OTP, stdlib `supervisor`, "Restart strategy" and "Automatic shutd
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from ._reasons import Crash, ExitReason
 from ._restarts import RestartWindow
@@ -51,8 +50,7 @@ _PERMANENT: Final = Restart.PERMANENT
 _TEMPORARY: Final = Restart.TEMPORARY
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What a supervisor has to do, as places in its list of children.
 
     Args:

@@ -36,29 +36,30 @@ async def live(cell: Cell) -> None:
     passing: BaseException | None = None
     try:
         with cell.scope:
-            if cell.ending is not None and not cell.ending.grace_given:
-                await trio.lowlevel.checkpoint()  # cancelled before its first step
-            if cell.pause:
-                await trio.sleep(cell.pause)
-            if actor is None:
-                actor = cell.actor = cell.spec.factory(*cell.args)
-            kind = type(actor)
-            ctx = Context(cell)
-            if kind.started is not Actor.started:
-                await _get_ready(cell, actor, ctx)
-            begun = True
-            if not kind.announces_start:
-                cell.mark_started()
-            if kind.run is Actor.run:  # spares a parked actor two frames
-                await cell.open_inbox().handle_messages(actor)
-            else:
-                await actor.run(ctx)
-    except BaseException as error:  # noqa: BLE001 - an actor's crash is its supervisor's matter
-        # No group that holds a Cancelled is an Exception.
-        may_pass = not isinstance(error, Exception)
-        outside = may_pass and trio.current_effective_deadline() == -inf
+            try:
+                if cell.ending is not None and not cell.ending.grace_given:
+                    await trio.lowlevel.checkpoint()  # cancelled before its first step
+                if cell.pause:
+                    await trio.sleep(cell.pause)
+                if actor is None:
+                    actor = cell.actor = cell.spec.factory(*cell.args)
+                kind = type(actor)
+                ctx = Context(cell)
+                if kind.started is not Actor.started:
+                    await _get_ready(cell, actor, ctx)
+                begun = True
+                if not kind.announces_start:
+                    cell.mark_started()
+                if kind.run is Actor.run:  # spares a parked actor two frames
+                    await cell.open_inbox().handle_messages(actor)
+                else:
+                    await actor.run(ctx)
+            except Exception as error:  # noqa: BLE001 - an actor's crash is its supervisor's matter
+                # No group that holds a Cancelled is an Exception: the scope misses nothing.
+                crash, passing = sort_out(error, cancelled=False)
+    except BaseException as error:  # noqa: BLE001 - what is left after its own cancellation
+        outside = trio.current_effective_deadline() == -inf
         crash, passing = sort_out(error, cancelled=outside)
-        del error
     if cell.companions is not None:
         crash = await cell.companions.aclose(crash)
         cell.companions = None
