@@ -27,7 +27,8 @@ from ...runtime import (
 )
 from ..asyncio import serve
 
-# Seconds. Long enough for consumers to say goodbye, short enough to save a file again.
+# Seconds, as with `greenroom run --reload`. Long enough for consumers to say goodbye, short
+# enough to save a file again.
 STOP_WITHIN: Final = 3.0
 MARGIN: Final = 1.0  # seconds beyond, for what only takes a moment
 
@@ -73,7 +74,7 @@ class DevelopmentServer:
             self._ended.set()
 
     def stop(self) -> None:
-        """Stop gracefully, from another thread, and wait for that, `STOP_WITHIN` at most."""
+        """Stop gracefully, from another thread, and wait for the end; a few seconds at most."""
         if self._token is None:
             return  # nobody was served yet
         try:
