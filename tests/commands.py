@@ -2,11 +2,9 @@
 
 import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import trio
-from trio_websocket import WebSocketConnection, wrap_client_stream
 
 # A trio application, which answers with the version that stands in its source.
 APPLICATION = """
@@ -85,18 +83,3 @@ async def get(stream: trio.abc.Stream, path: str = "/") -> tuple[str, str]:
 async def get_tcp(port: int, path: str = "/") -> tuple[str, str]:
     """Request `path` of a server on this machine."""
     return await get(await trio.open_tcp_stream("127.0.0.1", port), path)
-
-
-@asynccontextmanager
-async def open_websocket(port: int, path: str) -> AsyncIterator[WebSocketConnection]:
-    """Open a WebSocket to a server on this machine.
-
-    The stream is closed here: trio-websocket leaves it open when the server closes first.
-    """
-    async with (
-        await trio.open_tcp_stream("127.0.0.1", port) as stream,
-        trio.open_nursery() as nursery,
-    ):
-        client = await wrap_client_stream(nursery, stream, f"127.0.0.1:{port}", path)
-        yield client
-        nursery.cancel_scope.cancel()

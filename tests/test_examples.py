@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 import trio
-from tests.commands import Start, get_tcp, open_websocket
+from tests.commands import Start, get_tcp
+from tests.runtime.serving import open_websocket
 from trio_websocket import ConnectionClosed
 
 from greenroom.bridges.command import main

@@ -14,7 +14,8 @@ import pytest
 import trio
 from django.core.management.base import CommandError
 from django.test import override_settings
-from tests.commands import PATIENCE, Command, get_tcp, open_websocket
+from tests.commands import PATIENCE, Command, get_tcp
+from tests.runtime.serving import open_websocket
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from greenroom.bridges.django.management.commands.runserver import websocket_limits
