@@ -608,6 +608,40 @@ async def test_an_ended_actor_leaves_no_cycle_behind() -> None:
             gc.enable()
 
 
+async def test_a_restart_leaves_no_cycle_of_the_crash_before_the_last(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL, "greenroom.actors")  # a captured record keeps its crash
+
+    def crashes() -> int:
+        return sum(isinstance(each, ZeroDivisionError) for each in gc.get_objects())
+
+    starts = 0
+
+    async def fail_often(ctx: Context) -> None:
+        nonlocal starts
+        starts += 1
+        if starts < 20:
+            raise ZeroDivisionError
+        await trio.sleep_forever()
+
+    spec = ChildSpec("child", lambda: Body(fail_often), Restart.PERMANENT)
+    supervisor = DynamicSupervisor(intensity=20, on_exit=lambda *_: None)
+    async with open_actor_system(
+        "system", root=[ChildSpec("children", lambda: supervisor)]
+    ) as system:
+        gc.collect()
+        gc.disable()
+        try:
+            supervisor.start_child(spec)
+            await trio.testing.wait_all_tasks_blocked()
+            assert starts == 20
+            assert crashes() <= 1  # the cause that the last incarnation was told
+        finally:
+            gc.enable()
+        system.stop()
+
+
 async def test_an_actor_killed_before_its_first_step_never_runs() -> None:
     async def body(ctx: Context) -> None:
         raise AssertionError("it ran")
