@@ -47,6 +47,13 @@ def register_task(task: AnyTask, context: contextvars.Context | None) -> None:
         task.add_done_callback(owner.tasks.discard)
 
 
+def disowned(context: contextvars.Context) -> contextvars.Context:
+    """Give a copy of `context` in which no scope owns what is created."""
+    copy = context.copy()
+    copy.run(_owner.set, None)
+    return copy
+
+
 async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Await `fn(*args)` as the owner of every task that is created within.
 

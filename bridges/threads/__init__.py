@@ -8,6 +8,8 @@ thread that a trio task waits for.
 True
 """
 
+from ._home import Home as Home
+from ._home import HomeClosed as HomeClosed
 from ._lease import Lease as Lease
 from ._pool import ThreadPool as ThreadPool
 from ._pool import default_pool as default_pool
@@ -17,6 +19,8 @@ from ._run import run_sync as run_sync
 from ._run import tell_home as tell_home
 
 __all__ = [
+    "Home",
+    "HomeClosed",
     "Lease",
     "ThreadPool",
     "call_home",

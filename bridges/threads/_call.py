@@ -72,7 +72,7 @@ class Call(ABC):
         self._around = around
         self._fn = fn
         self._args = args
-        self._post = post
+        self.post = post
         self._loop = loop
         self._taken = threading.Lock()  # by the thread that runs it, or by who gives it up
         self._waiting_for: list[asyncio.Task[Any]] = []  # of async_to_sync
@@ -113,14 +113,14 @@ class Call(ABC):
             return self._fn(*self._args)
 
     def _report(self) -> None:
-        self._post(self._end)
+        self.post(self._end)
 
     def call_home(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Have `fn(*args)` done at home, and wait for its result."""
         answers = here.answers
         if answers is None:
             answers = here.answers = SimpleQueue()
-        self._post(self._perform, fn, args, answers)
+        self.post(self._perform, fn, args, answers)
         return answers.get().unwrap()
 
     def tell_home(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
@@ -129,7 +129,7 @@ class Call(ABC):
         self._told.append((fn, args))
         if not self._told_posted:
             self._told_posted = True
-            self._post(self._perform_told)
+            self.post(self._perform_told)
 
     def raise_told_error(self) -> None:
         """Raise what a function given to `tell_home` has raised."""

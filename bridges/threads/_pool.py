@@ -168,6 +168,13 @@ class ThreadPool:
             return _IDLE
 
 
+class _Here(threading.local):
+    pool: ThreadPool | None = None
+
+
+this_thread: Final = _Here()  # in a worker thread: the pool that it belongs to
+
+
 class _Rest:
     """What a worker does when there is no job."""
 
@@ -188,6 +195,7 @@ class _Worker:
 
     def _work(self) -> None:
         pool, jobs = self._pool, self.jobs
+        this_thread.pool = pool
         following: Job | _Rest | None
         while (following := jobs.get()) is not None:
             while not isinstance(following, _Rest):
