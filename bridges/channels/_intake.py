@@ -23,6 +23,7 @@ from ...runtime.scopes import BUDGET, EVENTS, MESSAGES, Conversation, ScopeActor
 from ..asyncio import HostedScope, wait_mailbox
 from ..django.database import database_guard
 from ..threads import Lease
+from ._unheard import Unheard
 from .exceptions import StopConsumer
 
 AHEAD: Final = 16  # messages that a task reads before the consumer has taken them
@@ -77,10 +78,11 @@ def _nothing() -> None:
 
 @final
 class PumpedIntake:
-    """A mailbox that tasks fill, each from one callable."""
+    """A mailbox that tasks fill, each from one callable; what they learn is told `unheard`."""
 
-    def __init__(self) -> None:
+    def __init__(self, unheard: Unheard) -> None:
         self.mailbox = open_mailbox()
+        self._unheard = unheard
         self._blocked: list[Waiter] = []
         self._failure: Exception | None = None
 
@@ -104,6 +106,7 @@ class PumpedIntake:
                 message = await receive()
                 mailbox.put(message, lane)
                 if lane == EVENTS and message.get("type") in LAST:
+                    self._unheard.client_left = True
                     return
                 while mailbox.depth(lane) >= AHEAD:
                     waiter = Waiter()
@@ -176,7 +179,7 @@ async def read(
 
     Returns:
         What was raised, `StopConsumer` after the client's last message, and the message
-        that was the last to be dispatched.
+        whose handler raised it, None if it was no handler.
     """
     mailbox = intake.mailbox
     depth, take = mailbox.depth, mailbox.get_nowait_from
@@ -204,6 +207,7 @@ async def read(
                     await threads.renew()
             elif idle and not depth(EVENTS):
                 budget = BUDGET
+                message = None
                 await wait()
             if budget <= 0:
                 budget = BUDGET

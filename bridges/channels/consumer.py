@@ -6,23 +6,30 @@ come from the client and from the channel layer, and are handled one at a time.
 Source: `channels.consumer` 4.3. Unlike there: no thread is visited for a message of an async
 consumer; sync handlers each lease a thread, so that one slow consumer does not stop the
 others; a `type` cannot call the methods of the consumer classes themselves; and when a
-handler fails, `websocket_disconnect` is still called, so that groups are left.
+handler fails, `websocket_disconnect` is still called, so that groups are left; when
+`websocket_connect` fails, groups are left and nothing else is called.
+
+Like there with daphne, and here on every server: what is sent after the client has left, or
+after the consumer has closed, is ignored. Unlike there only a hundred times: then `send`
+raises `ClientDisconnected`, which ends the handler, though not the consumer.
 """
 
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from typing import Any, ClassVar, Final
 
 import trio
 
+from ...actors import Mailbox
+from ...runtime import ClientDisconnected
 from ...runtime._types import Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour, speaks
 from ...runtime.scopes import EVENTS, MESSAGES
 from ..asyncio import call_app
 from ..django.database import database_guard
-from ..threads import call_home, run_sync
+from ..threads import run_sync
 from . import DEFAULT_CHANNEL_LAYER
 from ._intake import (
     LAST,
@@ -34,7 +41,8 @@ from ._intake import (
     read,
     source_of,
 )
-from ._outlet import Outlet, sink_of
+from ._outlet import DirectOutlet, Outlet, WrappedOutlet, sink_of
+from ._unheard import ENDING, Unheard
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
 from .exceptions import StopConsumer
@@ -59,6 +67,7 @@ PROTOCOL_HANDLERS: Final = frozenset(
 
 
 # What a consumer is told after one of its handlers has failed: the connection will be closed.
+# These are the scopes of ASGI's own, whose clients come and leave.
 GOODBYES: Final[dict[str, Message]] = {
     "http": {"type": "http.disconnect"},
     "websocket": {"type": "websocket.disconnect", "code": 1011, "reason": ""},
@@ -129,28 +138,38 @@ class AsyncConsumer:
         if source is not None and (layer is None or subscribe is not None):
             intake = DirectIntake(source)
         else:
-            intake = PumpedIntake()
+            intake = PumpedIntake(self._unheard)
             pumps.append((receive, EVENTS))
         subscription = None
-        if layer is not None:
-            self.channel_name = await layer.new_channel()
-            self.channel_receive = partial(layer.receive, self.channel_name)
-            if subscribe is not None:
-                subscription = subscribe(self.channel_name, intake.mailbox, MESSAGES)
-            else:
-                pumps.append((self.channel_receive, MESSAGES))
         try:
+            if layer is not None:
+                self.channel_name = await layer.new_channel()
+                self.channel_receive = partial(layer.receive, self.channel_name)
+                if subscribe is not None:
+                    subscription = subscribe(self.channel_name, intake.mailbox, MESSAGES)
+                else:
+                    pumps.append((self.channel_receive, MESSAGES))
             if isinstance(intake, PumpedIntake):
                 async with open_pumps(intake, pumps):
                     await self._handle_all(intake)
             else:
                 await self._handle_all(intake)
         finally:
+            self._close_base_send()
             if subscription is not None:
                 subscription.close()
 
+    @cached_property
+    def _unheard(self) -> Unheard:
+        # Made by the first `send`; there is no scope where a test calls a method by hand.
+        scope: Scope = getattr(self, "scope", {})
+        return Unheard(asgi=scope.get("type") in GOODBYES)
+
     def _make_base_send(self, send: Send) -> Callable[[Message], Any]:
         return send
+
+    def _close_base_send(self) -> None:
+        """Let nobody send any more who can still do so."""
 
     async def _handle_all(self, intake: Intake) -> None:
         threads: HandlerThreads | None = None
@@ -159,27 +178,56 @@ class AsyncConsumer:
             await threads.open()
         error: Exception | None = None
         try:
-            error, message = await read(intake, self.dispatch, threads)
+            while True:
+                error, message = await read(intake, self.dispatch, threads)
+                if (
+                    not isinstance(error, ClientDisconnected)
+                    or message is None
+                    or self.scope["type"] not in GOODBYES
+                ):
+                    break
+                # The client has left, which is no failure: what it sent before is still
+                # handled, and at last its disconnect.
+                if message["type"] in LAST:
+                    return
+                self._unheard.begin_anew()
+                if threads is not None and threads.lease.used:
+                    await threads.renew()
             if not isinstance(error, StopConsumer):
-                await self._leave(message)
+                await self._leave(message, intake.mailbox)
                 raise error
         finally:
             del error  # its traceback holds this frame: no reference cycle
             if threads is not None:
                 await threads.aclose()
 
-    async def _leave(self, message: Message | None) -> None:
-        """Clean up after the handler of `message` has failed, as if the client had left."""
+    async def _leave(self, message: Message | None, mailbox: Mailbox) -> None:
+        """Clean up after the handler of `message` has failed, as if the client had left.
+
+        If it has, then it is told with the client's own code. A connection that failed
+        to begin has no end: then only the groups are left.
+        """
         goodbye = GOODBYES.get(self.scope["type"])
-        if goodbye is None or (message is not None and message.get("type") == goodbye["type"]):
+        kind = None if message is None else message.get("type")
+        if goodbye is None or kind == goodbye["type"]:
             return
+        while mailbox.depth(EVENTS):
+            unread = mailbox.get_nowait_from(EVENTS)
+            if unread.get("type") == goodbye["type"]:
+                goodbye = unread
         try:
-            await self.dispatch(dict(goodbye))
-        except StopConsumer:
+            if kind == "websocket.connect":
+                await self._leave_groups()
+            else:
+                await self.dispatch(dict(goodbye))
+        except (StopConsumer, ClientDisconnected):
             return
         except Exception:
             # The first failure is the one that the server shall learn of.
             logger.exception("%s failed again while it was disconnected", type(self).__name__)
+
+    async def _leave_groups(self) -> None:
+        """Leave the groups that the class has joined by itself."""
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message`.
@@ -212,8 +260,25 @@ class AsyncConsumer:
         return name
 
     async def send(self, message: Message) -> None:
-        """Send one message to the client, as ASGI's `send`."""
-        await self.base_send(message)
+        """Send one message to the client, as ASGI's `send`.
+
+        After the client has left, or the consumer itself has closed the connection, it is
+        ignored, with a line in the debug log.
+
+        Raises:
+            ClientDisconnected: a hundred messages were ignored already.
+        """
+        unheard = self._unheard
+        if unheard.since is not None and unheard.covers(message):
+            return
+        try:
+            await self.base_send(message)
+        except Exception as error:
+            if not unheard.excuses(error, message):
+                raise
+        else:
+            if message.get("type") in ENDING:
+                unheard.sent(message)
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> Any:
@@ -251,7 +316,15 @@ class SyncConsumer(AsyncConsumer):
 
     def _make_base_send(self, send: Send) -> Callable[[Message], Any]:
         sink = sink_of(send)
-        return partial(call_home, send) if sink is None else Outlet(sink)
+        self._outlet: Outlet = (
+            WrappedOutlet(send, self._unheard)
+            if sink is None
+            else DirectOutlet(sink, self._unheard)
+        )
+        return self._outlet
+
+    def _close_base_send(self) -> None:
+        self._outlet.close()
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message` in a leased thread.
@@ -272,5 +345,14 @@ class SyncConsumer(AsyncConsumer):
             )
 
     def send(self, message: Message) -> None:  # type: ignore[override]
-        """Send one message to the client, from a handler."""
+        """Send one message to the client, from a handler or from any other thread.
+
+        After the client has left, or the consumer itself has closed the connection or has
+        ended, it is ignored, with a line in the debug log.
+
+        Raises:
+            ClientDisconnected: a hundred messages were ignored already.
+            RuntimeError: this is the event loop's own thread, which must not wait. Code
+                there awaits `sync_to_async(consumer.send)(...)`.
+        """
         self.base_send(message)

@@ -111,6 +111,14 @@ async def _wait(awaitable: Any) -> None:
     await awaitable
 
 
+async def leave_groups(consumer: Any) -> None:
+    """Leave the groups of a consumer whose connection failed to begin, as far as it had any."""
+    layer = consumer.channel_layer
+    if hasattr(layer, "group_discard"):
+        for group in consumer.groups or ():
+            await layer.group_discard(group, consumer.channel_name)
+
+
 class WebsocketConsumer(SyncConsumer):
     """A WebSocket whose handlers are plain functions, each call in a leased thread.
 
@@ -181,8 +189,15 @@ class WebsocketConsumer(SyncConsumer):
         self.disconnect(message["code"])
         raise StopConsumer
 
+    async def _leave_groups(self) -> None:
+        await leave_groups(self)
+
     def disconnect(self, code: int) -> None:
-        """Clean up after the connection: override it."""
+        """Clean up after the connection: override it.
+
+        It is called also after a handler has failed, other than `connect`: with the
+        client's own code if it has left by then, else with 1011.
+        """
 
 
 class JsonWebsocketConsumer(WebsocketConsumer):
@@ -287,8 +302,15 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         await self.disconnect(message["code"])
         raise StopConsumer
 
+    async def _leave_groups(self) -> None:
+        await leave_groups(self)
+
     async def disconnect(self, code: int) -> None:
-        """Clean up after the connection: override it."""
+        """Clean up after the connection: override it.
+
+        It is called also after a handler has failed, other than `connect`: with the
+        client's own code if it has left by then, else with 1011.
+        """
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):

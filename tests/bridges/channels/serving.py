@@ -1,6 +1,7 @@
 """Serving an application to a test, over real sockets or by hand."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -8,7 +9,9 @@ from http.client import HTTPConnection
 from typing import Any
 
 import trio
+import websockets.asyncio.server
 from trio_websocket import WebSocketConnection, wrap_client_stream
+from websockets.exceptions import ConnectionClosed
 
 from greenroom.bridges.asyncio import open_hosted_loop, serve
 from greenroom.runtime import ServerConfig, open_tcp
@@ -26,6 +29,75 @@ async def served(app: Any, **config: Any) -> AsyncIterator[str]:
         )
         yield f"{host}:{port}"
         server.stop()
+
+
+class PeerGone(OSError):
+    """What the server on asyncio raises after the client has left."""
+
+
+class OthersWebSocket:
+    """One WebSocket of a server that is not ours, by the rules that uvicorn has made for itself."""
+
+    def __init__(self, connection: websockets.asyncio.server.ServerConnection) -> None:
+        self._connection = connection
+        self._connected = False
+        self._over = False  # closed by the application, or its disconnect was given out
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._connected:
+            self._connected = True
+            return {"type": "websocket.connect"}
+        try:
+            data = await self._connection.recv()
+        except ConnectionClosed:
+            self._over = True
+            code = self._connection.close_code
+            return {"type": "websocket.disconnect", "code": code, "reason": ""}
+        return {"type": "websocket.receive", "text": data}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if self._over:
+            raise RuntimeError(f"Unexpected ASGI message {message['type']!r}")
+        try:
+            if message["type"] == "websocket.send":
+                await self._connection.send(message["text"])
+            elif message["type"] == "websocket.close":
+                self._over = True
+                await self._connection.close(message.get("code", 1000))
+        except ConnectionClosed as error:
+            raise PeerGone from error
+
+
+@asynccontextmanager
+async def served_on_asyncio(app: Any) -> AsyncIterator[str]:
+    """Serve WebSockets to `app` natively on an asyncio loop in a thread of its own."""
+
+    async def handle(connection: websockets.asyncio.server.ServerConnection) -> None:
+        websocket = OthersWebSocket(connection)
+        await app({"type": "websocket", "path": "/"}, websocket.receive, websocket.send)
+
+    started = threading.Event()
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+    port = 0
+
+    async def main() -> None:
+        nonlocal loop, stop, port
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        async with websockets.asyncio.server.serve(handle, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    await trio.to_thread.run_sync(started.wait, 10)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(thread.join, 10)
 
 
 @asynccontextmanager

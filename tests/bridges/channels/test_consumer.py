@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import pytest
 import trio
 import trio.testing
+from asgiref.sync import sync_to_async
+from django.db import connections, transaction
 from tests.bridges.channels.serving import (
     Wire,
     exchange,
@@ -24,7 +26,7 @@ from trio_websocket import ConnectionClosed
 
 from greenroom.bridges.channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
 from greenroom.bridges.channels.db import database_sync_to_async
-from greenroom.bridges.channels.exceptions import StopConsumer
+from greenroom.bridges.channels.exceptions import InvalidChannelLayerError, StopConsumer
 from greenroom.bridges.channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from greenroom.bridges.channels.layers import (
     InMemoryChannelLayer,
@@ -349,6 +351,79 @@ def test_consumer_that_failed_still_disconnects_and_leaves_its_groups(
     assert layer.groups == {}
 
 
+@pytest.mark.parametrize("consumer", [Fragile, SyncFragile])
+def test_consumer_that_failed_disconnects_with_the_code_of_a_client_that_has_left(
+    consumer: Any, layer: InMemoryChannelLayer
+) -> None:
+    consumer.left = []
+    with pytest.raises(RuntimeError, match="as it happens"):
+        exchange(
+            consumer.as_asgi(),
+            {"type": "websocket"},
+            {"type": "websocket.connect"},
+            {"type": "websocket.receive", "text": "x"},
+            {"type": "websocket.receive", "text": "never handled"},
+            {"type": "websocket.disconnect", "code": 4002},
+        )
+    assert consumer.left == [4002]
+    assert layer.groups == {}
+
+
+class Stillborn(Fragile):
+    async def connect(self) -> None:
+        raise RuntimeError("as it happens")
+
+
+class SyncStillborn(SyncFragile):
+    def connect(self) -> None:
+        raise RuntimeError("as it happens")
+
+
+@pytest.mark.parametrize("consumer", [Stillborn, SyncStillborn])
+async def test_consumer_that_failed_in_connect_leaves_its_groups_but_does_not_disconnect(
+    consumer: Any, layer: InMemoryChannelLayer
+) -> None:
+    consumer.left = []
+    discarded: list[str] = []
+
+    class Watched(InMemoryChannelLayer):
+        def group_discard(self, group: str, channel: str) -> Any:
+            discarded.append(group)
+            return super().group_discard(group, channel)
+
+    watched = Watched()
+    channel_layers.set("default", watched)
+    async with served(consumer.as_asgi()) as address:
+        assert (await refusal(address, "/"))[0] == 500
+    assert consumer.left == []
+    assert discarded == ["fragile"]
+    assert watched.groups == {}
+
+
+@pytest.mark.parametrize("consumer", [Stillborn, SyncStillborn])
+def test_failure_in_connect_leaves_groups_on_asyncio_too(
+    consumer: Any, layer: InMemoryChannelLayer
+) -> None:
+    consumer.left = []
+    with pytest.raises(RuntimeError, match="as it happens"):
+        exchange(consumer.as_asgi(), {"type": "websocket"}, {"type": "websocket.connect"})
+    assert consumer.left == []
+    assert layer.groups == {}
+
+
+@pytest.mark.parametrize("base", [AsyncWebsocketConsumer, WebsocketConsumer])
+def test_connect_that_failed_for_want_of_a_layer_has_no_groups_to_leave(
+    base: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class NoLayer(base):  # type: ignore[misc]
+        channel_layer_alias = "none"
+        groups = ("fragile",)
+
+    with pytest.raises(InvalidChannelLayerError):
+        exchange(NoLayer.as_asgi(), {"type": "websocket"}, {"type": "websocket.connect"})
+    assert caplog.records == []
+
+
 def test_failure_in_disconnect_itself_is_raised_once(caplog: pytest.LogCaptureFixture) -> None:
     calls: list[int] = []
 
@@ -497,6 +572,52 @@ async def test_handlers_calls_share_a_thread_and_give_it_back(
         assert await say(websocket, "no database") == four_steps
         assert await say(websocket, "no database") == four_steps
     assert [len(used) for used in threads] == [1, 1]
+
+
+@pytest.mark.parametrize("to_async", [sync_to_async, database_sync_to_async])
+async def test_transaction_that_a_handler_left_open_is_lost_and_disturbs_no_other(
+    to_async: Any, database: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Opens(AsyncWebsocketConsumer):
+        async def receive(
+            self, text_data: str | None = None, bytes_data: bytes | None = None
+        ) -> None:
+            if text_data == "write":
+                await Log.objects.acreate(type="kept")
+            else:
+                await to_async(transaction.atomic().__enter__)()
+                # Channels' own closes the connection after each call, in a transaction, too.
+                if to_async is sync_to_async:
+                    await Log.objects.acreate(type="lost")
+                if text_data == "crash":
+                    raise RuntimeError("as it happens")
+            await self.send(text_data)
+
+    async with (
+        served(Opens.as_asgi()) as address,
+        open_websocket(address, "/") as first,
+        open_websocket(address, "/") as second,
+    ):
+        assert await say(first, "return") == "return"
+        assert await say(second, "write") == "write"
+        assert await say(first, "write") == "write"
+        await first.send_message("crash")
+        with pytest.raises(ConnectionClosed):
+            await first.get_message()
+        assert await say(second, "write") == "write"
+        async with open_websocket(address, "/") as third:
+            assert await say(third, "write") == "write"
+    texts = [text for text in caplog.messages if "was left open by the handler" in text]
+    assert len(texts) == 2
+    assert await trio.to_thread.run_sync(stored_kinds) == ["kept"] * 4
+
+
+def stored_kinds() -> list[str]:
+    """Read the table through a connection that no handler has used."""
+    try:
+        return list(Log.objects.values_list("type", flat=True))
+    finally:
+        connections.close_all()
 
 
 async def test_flooding_client_does_not_hold_back_the_layers_messages(
