@@ -16,7 +16,6 @@ from typing import IO, Any, Final, TypeAlias, cast, final
 from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
-from django.db import connections
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from ...runtime import Receive, Scope
@@ -45,12 +44,7 @@ class AsyncHandler(ASGIHandler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._threads = ThreadPool(
-            default_pool().size,
-            spare=MOST_REQUESTS,
-            name="greenroom-async",
-            retire=connections.close_all,
-        )
+        self._threads = ThreadPool(default_pool().size, spare=MOST_REQUESTS, name="greenroom-async")
 
     async def __call__(self, scope: Scope, receive: DjangoReceive, send: DjangoSend) -> None:
         """Answer one request."""

@@ -18,6 +18,8 @@ from django.conf import settings
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..threads import call_before_threads_end
+
 logger = logging.getLogger("greenroom.django")
 
 
@@ -60,6 +62,14 @@ def _connections() -> Sequence[BaseDatabaseWrapper]:
     """Give the connections that this thread has made."""
     # Settings that nobody has read yet cannot have led to a connection.
     return connections.all(initialized_only=True) if settings.configured else []
+
+
+def _close_all() -> None:
+    for connection in _connections():
+        connection.close()
+
+
+call_before_threads_end(_close_all)
 
 
 def _in_transaction(connection: BaseDatabaseWrapper) -> bool:

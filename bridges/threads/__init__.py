@@ -12,6 +12,7 @@ from ._home import Home as Home
 from ._home import HomeClosed as HomeClosed
 from ._lease import Lease as Lease
 from ._pool import ThreadPool as ThreadPool
+from ._pool import call_before_threads_end as call_before_threads_end
 from ._pool import default_pool as default_pool
 from ._run import call_home as call_home
 from ._run import check_cancelled as check_cancelled
@@ -23,6 +24,7 @@ __all__ = [
     "HomeClosed",
     "Lease",
     "ThreadPool",
+    "call_before_threads_end",
     "call_home",
     "check_cancelled",
     "default_pool",

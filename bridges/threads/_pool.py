@@ -47,8 +47,6 @@ class ThreadPool:
         spare: further threads that may stand in for those that wait; `size` if None.
             `size + spare` threads exist at most.
         name: begins the names of the threads.
-        retire: called in a thread before it ends, such as Django's
-            `connections.close_all`.
 
     Raises:
         ValueError: `size` is below 1, or `spare` is negative.
@@ -60,7 +58,6 @@ class ThreadPool:
         *,
         spare: int | None = None,
         name: str = "greenroom",
-        retire: Callable[[], object] | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be 1 or more, it is {size!r}")
@@ -68,7 +65,6 @@ class ThreadPool:
             raise ValueError(f"spare must be 0 or more, it is {spare!r}")
         self.size = size
         self.name = name
-        self.retire = retire
         self._limit = size + (size if spare is None else spare)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -183,6 +179,17 @@ _IDLE: Final = _Rest()
 _END: Final = _Rest()
 
 
+_farewells: Final[list[Callable[[], object]]] = []
+
+
+def call_before_threads_end(fn: Callable[[], object]) -> None:
+    """Have `fn` called in each thread of every pool before it ends, to close what it holds.
+
+    Such as Django's connections, of which each thread has its own.
+    """
+    _farewells.append(fn)
+
+
 @final
 class _Worker:
     __slots__ = ("_pool", "jobs")
@@ -209,9 +216,9 @@ class _Worker:
                 del report
             if following is _END:
                 break
-        if pool.retire is not None:
+        for farewell in _farewells:
             try:
-                pool.retire()
+                farewell()
             except Exception:
                 logger.exception("a thread of the pool %r failed at its end", pool.name)
 

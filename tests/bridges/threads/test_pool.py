@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.bridges.threads import ThreadPool, default_pool
+from greenroom.bridges.threads import ThreadPool, call_before_threads_end, default_pool
 
 
 class Step:
@@ -85,7 +85,8 @@ def test_a_spare_thread_stands_in_for_one_that_waits_and_ends_afterwards() -> No
     pool.close()
 
 
-def test_threads_retire_when_the_pool_is_closed() -> None:
+def test_a_thread_says_farewell_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenroom.bridges.threads._pool._farewells", [])
     retired = []
     done = threading.Event()
 
@@ -93,7 +94,8 @@ def test_threads_retire_when_the_pool_is_closed() -> None:
         retired.append(threading.current_thread())
         done.set()
 
-    pool = ThreadPool(2, retire=retire)
+    call_before_threads_end(retire)
+    pool = ThreadPool(2)
     step = start(pool)
     step.finish()
     pool.close()
