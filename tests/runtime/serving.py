@@ -106,6 +106,7 @@ async def open_websocket(
     port: int,
     path: str = "/",
     *,
+    host: str = "127.0.0.1",
     subprotocols: Sequence[str] | None = None,
     headers: list[tuple[bytes, bytes]] | None = None,
 ) -> AsyncIterator[trio_websocket.WebSocketConnection]:
@@ -115,13 +116,13 @@ async def open_websocket(
     the connection is ours here.
     """
     async with (
-        await trio.open_tcp_stream("127.0.0.1", port) as stream,
+        await trio.open_tcp_stream(host, port) as stream,
         trio.open_nursery() as nursery,
     ):
         websocket = await trio_websocket.wrap_client_stream(
             nursery,
             stream,
-            f"127.0.0.1:{port}",
+            f"{host}:{port}",
             path,
             subprotocols=subprotocols,
             extra_headers=headers,

@@ -3,14 +3,15 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 
 import trio
 import websockets.asyncio.server
-from trio_websocket import WebSocketConnection, wrap_client_stream
+from tests.runtime import serving
+from trio_websocket import WebSocketConnection
 from websockets.exceptions import ConnectionClosed
 
 from greenroom.bridges.asyncio import open_hosted_loop, serve
@@ -100,21 +101,12 @@ async def served_on_asyncio(app: Any) -> AsyncIterator[str]:
             await trio.to_thread.run_sync(thread.join, 10)
 
 
-@asynccontextmanager
-async def open_websocket(
+def open_websocket(
     address: str, path: str, extra_headers: list[tuple[bytes, bytes]] | None = None
-) -> AsyncIterator[WebSocketConnection]:
+) -> AbstractAsyncContextManager[WebSocketConnection]:
     """Open a WebSocket to a served application."""
     host, port = address.split(":")
-    # The stream is closed here: trio-websocket leaves it open when the server closes first.
-    async with (
-        await trio.open_tcp_stream(host, int(port)) as stream,
-        trio.open_nursery() as nursery,
-        await wrap_client_stream(
-            nursery, stream, address, path, extra_headers=extra_headers
-        ) as websocket,
-    ):
-        yield websocket
+    return serving.open_websocket(int(port), path, host=host, headers=extra_headers)
 
 
 async def refusal(address: str, path: str, **headers: str) -> tuple[int, bytes]:
