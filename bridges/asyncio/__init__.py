@@ -22,11 +22,13 @@ from ._loop import current_hosted_loop as current_hosted_loop
 from ._loop import open_hosted_loop as open_hosted_loop
 from ._scope import HostedScope as HostedScope
 from ._serve import serve as serve
+from ._waiting import MailboxWaiter as MailboxWaiter
 from ._waiting import wait_mailbox as wait_mailbox
 
 __all__ = [
     "HostedLoop",
     "HostedScope",
+    "MailboxWaiter",
     "NoHostedLoop",
     "TaskCancelled",
     "call_app",

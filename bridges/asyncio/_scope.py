@@ -41,7 +41,9 @@ class HostedScope:
                 if mailbox.wake is None:  # else another task of the scope waits already
                     mailbox.wait_with(self._wake_readers)
                 await future
-        await self._spend()
+        source.budget -= 1
+        if source.budget <= 0:
+            await self._let_others_run()
         message: Message = mailbox.get_nowait_from(EVENTS)
         return message
 
@@ -49,7 +51,9 @@ class HostedScope:
         """Hand one message to the client, and wait while too much is on the way to it."""
         source = self.source
         if source.send_nowait(message):
-            await self._spend()
+            source.budget -= 1
+            if source.budget <= 0:
+                await self._let_others_run()
             return
         source.budget = BUDGET
         while source.congested:
@@ -58,13 +62,10 @@ class HostedScope:
             source.wake_writer_with(self._wake_writers)
             await future
 
-    async def _spend(self) -> None:
-        # As in trio: who takes or sends many messages without waiting lets others go on.
-        source = self.source
-        source.budget -= 1
-        if source.budget <= 0:
-            source.budget = BUDGET
-            await asyncio.sleep(0)
+    async def _let_others_run(self) -> None:
+        # As in trio, after many messages without waiting.
+        self.source.budget = BUDGET
+        await asyncio.sleep(0)
 
     def _wake_readers(self) -> None:
         _resolve(self._readers)

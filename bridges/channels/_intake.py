@@ -11,7 +11,6 @@ taken. Everything here runs in the consumer's own flavour, trio or asyncio.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Final, Protocol, final
 
 import trio
@@ -20,7 +19,7 @@ from ...actors import Mailbox
 from ...runtime._types import Message, Receive
 from ...runtime.layers import Waiter
 from ...runtime.scopes import BUDGET, EVENTS, MESSAGES, Conversation, ScopeActor, open_mailbox
-from ..asyncio import HostedScope, wait_mailbox
+from ..asyncio import HostedScope, MailboxWaiter, wait_mailbox
 from ..django.database import database_guard
 from ..threads import Lease
 from ._unheard import Unheard
@@ -68,7 +67,7 @@ class DirectIntake:
         self.wait: Callable[[], Awaitable[None]] = (
             source.mailbox.wait
             if trio.lowlevel.in_trio_task()
-            else partial(wait_mailbox, source.mailbox)
+            else MailboxWaiter(source.mailbox).wait
         )
 
 

@@ -9,9 +9,10 @@ import pytest
 import trio
 import trio.testing
 
-from greenroom.actors import ExitReason
+from greenroom.actors import ExitReason, Lane, Mailbox
 from greenroom.bridges.asyncio import (
     HostedScope,
+    MailboxWaiter,
     NoHostedLoop,
     TaskCancelled,
     call_app,
@@ -435,3 +436,36 @@ async def test_a_mailbox_has_one_waiter_and_a_cancelled_one_makes_room() -> None
 
     async with open_hosted_loop() as loop:
         await loop.run_asyncio(crowd, Scene().mailbox)
+
+
+async def test_a_waiter_waits_again_also_after_a_wait_that_was_cancelled() -> None:
+    mailbox = Mailbox(Lane(), Lane())
+
+    async def wait_twice() -> list[str]:
+        waiter = MailboxWaiter(mailbox)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(waiter.wait(), 1)
+        woken = []
+        for word in ("one", "two"):
+            waiting = asyncio.ensure_future(waiter.wait())
+            asyncio.get_running_loop().call_soon(mailbox.put, word, 1)
+            await waiting
+            woken.append(mailbox.get_nowait())
+        return woken
+
+    async with open_hosted_loop() as loop:
+        assert await loop.run_asyncio(wait_twice) == ["one", "two"]
+
+
+async def test_a_waiter_is_refused_a_mailbox_that_somebody_else_waits_for() -> None:
+    mailbox = Mailbox(Lane())
+
+    async def wait() -> None:
+        first = asyncio.ensure_future(MailboxWaiter(mailbox).wait())
+        with pytest.raises(trio.BusyResourceError):
+            await MailboxWaiter(mailbox).wait()
+        mailbox.put("one")
+        await first
+
+    async with open_hosted_loop() as loop:
+        await loop.run_asyncio(wait)
