@@ -2,11 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http.client import HTTPConnection
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 import websockets.asyncio.server
@@ -15,7 +15,11 @@ from trio_websocket import WebSocketConnection
 from websockets.exceptions import ConnectionClosed
 
 from greenroom.bridges.asyncio import open_hosted_loop, serve
+from greenroom.bridges.django.database import database_guard
+from greenroom.bridges.threads import run_sync
 from greenroom.runtime import ServerConfig, open_tcp
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -180,3 +184,8 @@ async def exchange_in_trio(
         async with open_hosted_loop():
             await app(scope, receive, send)
     return sent
+
+
+async def query(fn: Callable[..., T], *args: Any) -> T:
+    """Ask the database in a thread that does not keep its connection."""
+    return await run_sync(fn, *args, around=database_guard)

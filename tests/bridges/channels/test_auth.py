@@ -4,14 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
-import trio
 from asgiref.sync import async_to_sync
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.contrib.sessions.backends.db import SessionStore
 from django.test import override_settings
-from tests.bridges.channels.serving import exchange, exchange_in_trio
+from tests.bridges.channels.serving import exchange, exchange_in_trio, query
 
 from greenroom.bridges.channels.auth import (
     AuthMiddleware,
@@ -54,8 +53,8 @@ def test_user_of_the_session_is_found(ada: User) -> None:
 
 
 async def test_user_of_the_session_is_found_from_a_trio_task(database: None) -> None:
-    ada = await trio.to_thread.run_sync(lambda: User.objects.create_user("ada"))
-    session = await trio.to_thread.run_sync(session_of, ada)
+    ada = await query(lambda: User.objects.create_user("ada"))
+    session = await query(session_of, ada)
     assert await get_user({"session": session}) == ada
 
 
@@ -180,8 +179,8 @@ def test_stack_puts_the_user_into_the_scope(ada: User) -> None:
 
 
 async def test_stack_works_from_a_trio_task(database: None) -> None:
-    ada = await trio.to_thread.run_sync(lambda: User.objects.create_user("ada"))
-    scope = websocket(await trio.to_thread.run_sync(session_of, ada))
+    ada = await query(lambda: User.objects.create_user("ada"))
+    scope = websocket(await query(session_of, ada))
     assert await exchange_in_trio(AuthMiddlewareStack(tell_user), scope) == [{"user": "ada"}]
 
 

@@ -17,6 +17,7 @@ from tests.bridges.channels.serving import (
     exchange,
     exchange_in_trio,
     open_websocket,
+    query,
     refusal,
     say,
     served,
@@ -609,7 +610,7 @@ async def test_transaction_that_a_handler_left_open_is_lost_and_disturbs_no_othe
             assert await say(third, "write") == "write"
     texts = [text for text in caplog.messages if "was left open by the handler" in text]
     assert len(texts) == 2
-    assert await trio.to_thread.run_sync(stored_kinds) == ["kept"] * 4
+    assert await query(stored_kinds) == ["kept"] * 4
 
 
 def stored_kinds() -> list[str]:

@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from examples.telegram import bot
 from tests.bridges.channels import introduction
-from tests.bridges.channels.serving import open_websocket, refusal, say, served
+from tests.bridges.channels.serving import open_websocket, query, refusal, say, served
 from tests.django_project.models import Log
 
 from greenroom.bridges.asyncio import open_hosted_loop
@@ -48,7 +48,7 @@ async def test_program_2_sync_consumer_writes_through_the_orm_in_connect(databas
         )
         client = list(stream.socket.getsockname())
         with trio.fail_after(10):
-            while (row := await trio.to_thread.run_sync(Log.objects.first)) is None:
+            while (row := await query(Log.objects.first)) is None:
                 await trio.lowlevel.checkpoint()
         await stream.aclose()
     assert (row.type, row.client) == ("connected", client)

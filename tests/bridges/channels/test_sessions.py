@@ -8,7 +8,7 @@ import pytest
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import SuspiciousOperation
 from django.test import override_settings
-from tests.bridges.channels.serving import exchange, exchange_in_trio
+from tests.bridges.channels.serving import exchange, exchange_in_trio, query
 
 from greenroom.bridges.channels.sessions import CookieMiddleware, SessionMiddlewareStack
 
@@ -172,8 +172,6 @@ async def test_session_is_saved_from_a_trio_task_too(database: None) -> None:
         scope["session"]["seen"] = True
         await send({"type": "http.response.start", "status": 200})
 
-    import trio
-
     (start,) = await exchange_in_trio(SessionMiddlewareStack(application), request())
     key = cookie_of(start, "sessionid").value
-    assert await trio.to_thread.run_sync(lambda: SessionStore(key)["seen"]) is True
+    assert await query(lambda: SessionStore(key)["seen"]) is True

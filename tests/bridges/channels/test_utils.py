@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from tests.bridges.channels.serving import exchange, exchange_in_trio
+from tests.bridges.channels.serving import exchange, exchange_in_trio, query
 from tests.django_project.models import Log
 
 from greenroom.bridges.asyncio import call_app
@@ -39,7 +39,7 @@ def test_database_function_is_awaited_on_asyncio(database: None) -> None:
 async def test_database_function_is_awaited_in_trio(database: None) -> None:
     assert await write("a") != threading.get_ident()
     assert colour.get() == "red"
-    assert await trio.to_thread.run_sync(Log.objects.count) == 1
+    assert await query(Log.objects.count) == 1
 
 
 def test_database_function_cannot_be_a_coroutine_function() -> None:
