@@ -133,7 +133,9 @@ class ScopeActor(AppActor):
             self.read_ready()
             if not mailbox.depth(EVENTS):
                 await mailbox.wait()
-        await self._spend(1)
+        self.budget -= 1
+        if self.budget <= 0:
+            await self._let_others_run()
         message: Message = mailbox.get_nowait_from(EVENTS)
         return message
 
@@ -147,7 +149,9 @@ class ScopeActor(AppActor):
             while self.congested:
                 await self._wait_writable()
             return
-        await self._spend(1)
+        self.budget -= 1
+        if self.budget <= 0:
+            await self._let_others_run()
 
     async def _wait_writable(self) -> None:
         task = trio.lowlevel.current_task()
@@ -165,11 +169,9 @@ class ScopeActor(AppActor):
         self.wake_writer_with(wake)
         await trio.lowlevel.wait_task_rescheduled(give_up)
 
-    async def _spend(self, messages: int) -> None:
-        self.budget -= messages
-        if self.budget <= 0:
-            self.budget = BUDGET
-            await trio.lowlevel.checkpoint()
+    async def _let_others_run(self) -> None:
+        self.budget = BUDGET
+        await trio.lowlevel.checkpoint()
 
     def read_ready(self) -> None:
         """Learn that the application waits for an event and none is there.
