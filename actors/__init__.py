@@ -6,17 +6,27 @@
 """
 
 from ._actor import Actor as Actor
+from ._asks import Reply as Reply
 from ._context import Context as Context
 from ._dead_letters import DeadLetter as DeadLetter
 from ._dead_letters import DeadLetters as DeadLetters
 from ._decisions import AutoShutdown as AutoShutdown
 from ._decisions import Strategy as Strategy
 from ._dynamic import DynamicSupervisor as DynamicSupervisor
+from ._errors import ActorDied as ActorDied
+from ._errors import AskError as AskError
+from ._errors import AskTimeout as AskTimeout
 from ._errors import ChildEscalated as ChildEscalated
+from ._errors import ForeignSystem as ForeignSystem
+from ._errors import MailboxFull as MailboxFull
+from ._errors import RemoteError as RemoteError
 from ._errors import RestartsExhausted as RestartsExhausted
+from ._errors import SelfAsk as SelfAsk
 from ._errors import StartTimeout as StartTimeout
+from ._errors import StashFull as StashFull
 from ._errors import SupervisorClosed as SupervisorClosed
 from ._errors import SupervisorFull as SupervisorFull
+from ._errors import SupervisorNotRunning as SupervisorNotRunning
 from ._lanes import Delivery as Delivery
 from ._lanes import Lane as Lane
 from ._lanes import LaneCounts as LaneCounts
@@ -24,9 +34,11 @@ from ._lanes import Loss as Loss
 from ._lanes import Overflow as Overflow
 from ._mailbox import Mailbox as Mailbox
 from ._reasons import Crash as Crash
+from ._reasons import DeadlineExceeded as DeadlineExceeded
 from ._reasons import ExitReason as ExitReason
 from ._reasons import InitFailed as InitFailed
 from ._reasons import Killed as Killed
+from ._reasons import LinkBroken as LinkBroken
 from ._reasons import Normal as Normal
 from ._reasons import Overload as Overload
 from ._reasons import Shutdown as Shutdown
@@ -34,6 +46,10 @@ from ._reasons import flatten as flatten
 from ._ref import ActorRef as ActorRef
 from ._restarts import Backoff as Backoff
 from ._restarts import RestartWindow as RestartWindow
+from ._signals import Drain as Drain
+from ._signals import ReceiveTimeout as ReceiveTimeout
+from ._signals import Signal as Signal
+from ._signals import Terminated as Terminated
 from ._spec import INFINITY as INFINITY
 from ._spec import ChildSpec as ChildSpec
 from ._spec import Directive as Directive
@@ -43,12 +59,17 @@ from ._supervisor import Supervisor as Supervisor
 from ._system import ActorSystem as ActorSystem
 from ._system import open_actor_system as open_actor_system
 from ._system import open_dynamic_supervisor as open_dynamic_supervisor
+from ._timers import TimerMode as TimerMode
+from ._timers import Timers as Timers
 
 __all__ = [
     "INFINITY",
     "Actor",
+    "ActorDied",
     "ActorRef",
     "ActorSystem",
+    "AskError",
+    "AskTimeout",
     "AutoShutdown",
     "Backoff",
     "ChildEscalated",
@@ -57,29 +78,44 @@ __all__ = [
     "Crash",
     "DeadLetter",
     "DeadLetters",
+    "DeadlineExceeded",
     "Delivery",
     "Directive",
+    "Drain",
     "DynamicSupervisor",
     "ExitReason",
+    "ForeignSystem",
     "InFlight",
     "InitFailed",
     "Killed",
     "Lane",
     "LaneCounts",
+    "LinkBroken",
     "Loss",
     "Mailbox",
+    "MailboxFull",
     "Normal",
     "Overflow",
     "Overload",
+    "ReceiveTimeout",
+    "RemoteError",
+    "Reply",
     "Restart",
     "RestartWindow",
     "RestartsExhausted",
+    "SelfAsk",
     "Shutdown",
+    "Signal",
     "StartTimeout",
+    "StashFull",
     "Strategy",
     "Supervisor",
     "SupervisorClosed",
     "SupervisorFull",
+    "SupervisorNotRunning",
+    "Terminated",
+    "TimerMode",
+    "Timers",
     "flatten",
     "open_actor_system",
     "open_dynamic_supervisor",

@@ -1,13 +1,28 @@
 """What users write: an actor's behaviour. One instance is one incarnation."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from ._reasons import ExitReason
+from ._signals import Signal
 
 if TYPE_CHECKING:
     from ._context import Context
 
 M = TypeVar("M")
+
+_COROUTINES: Final = ("started", "receive", "on_signal", "run", "stopped")
+
+
+def check_coroutine(function: object, name: str) -> None:
+    """See that a handler can be awaited.
+
+    Raises:
+        TypeError: it is a plain function.
+    """
+    inner = inspect.unwrap(function) if callable(function) else function
+    if inspect.isfunction(inner) and not inspect.iscoroutinefunction(inner):
+        raise TypeError(f"{name} must be a coroutine function: write `async def`")
 
 
 class Actor(Generic[M]):
@@ -17,6 +32,12 @@ class Actor(Generic[M]):
     one whose life is a single coroutine. A restart makes a new instance, so nothing of the
     old state has to be cleared.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _COROUTINES:
+            if name in cls.__dict__:
+                check_coroutine(cls.__dict__[name], f"{cls.__qualname__}.{name}")
 
     __slots__ = ()  # those who run by the thousand may declare slots of their own
 
@@ -35,10 +56,19 @@ class Actor(Generic[M]):
         """
 
     async def receive(self, message: M) -> Any:
-        """Handle one message. Handlers of one actor never run at the same time."""
+        """Handle one message; what it returns is the reply, if the message was asked.
+
+        Handlers of one actor never run at the same time.
+        """
         raise NotImplementedError(
             f"{type(self).__qualname__} was sent a message, but overrides neither receive nor run"
         )
+
+    async def on_signal(self, signal: Signal) -> None:
+        """Learn of something that is no message: `Terminated`, `ReceiveTimeout`, `Drain`...
+
+        Signals come before the messages that wait, and never at the same time as one.
+        """
 
     async def run(self, ctx: "Context") -> None:
         """Live one incarnation: by default, handle messages until asked to stop."""

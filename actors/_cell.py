@@ -9,6 +9,7 @@ the supervisor, which decides what follows.
 """
 
 import logging
+from collections.abc import Callable, Hashable
 from enum import Enum
 from itertools import count
 from math import inf
@@ -30,6 +31,8 @@ from ._spec import ChildSpec, Directive
 _next_uid: Final = count(1).__next__
 
 logger = logging.getLogger(__name__)
+
+Farewell = Callable[["Cell"], object]
 
 
 class Phase(Enum):
@@ -54,6 +57,8 @@ class Cell:
     """One child: what stays the same over its restarts, and the incarnation that lives now."""
 
     __slots__ = (
+        "__weakref__",
+        "_farewells",
         "_joiners",
         "_settlers",
         "actor",
@@ -90,6 +95,7 @@ class Cell:
         self.inbox: Inbox | None = None
         self._settlers: trio.Event | None = None
         self._joiners: trio.Event | None = None
+        self._farewells: dict[Hashable, Farewell] | None = None
         # The incarnation that lives now.
         self.actor: Actor[Any] | None = None
         self.scope = trio.CancelScope()
@@ -220,6 +226,26 @@ class Cell:
             self._tell_settlers()
         if self._joiners is not None:
             self._joiners.set()
+        farewells, self._farewells = self._farewells, None
+        for farewell in (farewells or {}).values():
+            farewell(self)
+
+    def at_end(self, key: Hashable, farewell: Farewell) -> None:
+        """Have `farewell` called in the step in which the cell ends for good; it must not raise.
+
+        Takes the place of the one with the same key; if the cell has ended, it is called now.
+        """
+        if self.phase is ENDED:
+            farewell(self)
+            return
+        if self._farewells is None:
+            self._farewells = {}
+        self._farewells[key] = farewell
+
+    def not_at_end(self, key: Hashable) -> None:
+        """Take `at_end` back, if there is something to take back."""
+        if self._farewells is not None:
+            self._farewells.pop(key, None)
 
     def directive_for(self, reason: ExitReason) -> Directive:
         """Ask the spec's decider about a crash; of several answers the strictest wins."""
@@ -242,10 +268,18 @@ class Cell:
         """
         return self._shutdown() + 2 * self.spec.cleanup_timeout
 
-    def stop(self, reason: ExitReason, deadline: float = inf, *, for_good: bool = True) -> None:
+    def stop(
+        self,
+        reason: ExitReason,
+        deadline: float = inf,
+        *,
+        for_good: bool = True,
+        drain: bool | None = None,
+    ) -> None:
         """Ask for the end, which is over at `deadline` if the actor cooperates.
 
-        Asked again, it can only become more urgent, or final.
+        Asked again, it can only become more urgent, or final. What waits in the mailbox is
+        handled first if `drain`, or by default the spec, says so, and the end is for good.
         """
         if not self.lives:
             self._forget(reason, for_good=for_good)
@@ -253,7 +287,8 @@ class Cell:
         now = trio.current_time()
         if self.ending is None:
             ending = self.ending = Ending(reason, for_good=for_good)
-            if not self._agrees_to_stop(reason):
+            drains = for_good and (self.spec.drain if drain is None else drain)
+            if not self._agrees_to_stop(reason, drains=drains):
                 self.scope.cancel(reason=f"stopped: {reason}")
                 return
             ending.give_grace(now + self._shutdown())
@@ -275,13 +310,13 @@ class Cell:
         if for_good and self.phase is not Phase.ENDED:
             self.keeper.forget(self, reason)
 
-    def _agrees_to_stop(self, reason: ExitReason) -> bool:
+    def _agrees_to_stop(self, reason: ExitReason, *, drains: bool) -> bool:
         """Tell the actor that it should end; False if it has to be cancelled."""
         actor = self.actor
         if actor is None:  # in the pause before a restart
             return False
         if type(actor).run is Actor.run:
-            self.open_inbox().ask_to_stop()
+            self.open_inbox().ask_to_stop(drain=drains)
             return True
         try:
             return actor.stopping(Context(self), reason)

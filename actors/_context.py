@@ -1,14 +1,33 @@
 """What one incarnation can do to the world around it."""
 
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from math import inf
 from typing import TYPE_CHECKING, Any, final
 
-from ._mailbox import Mailbox
+from ._actor import check_coroutine
+from ._asks import Reply
 from ._ref import ActorRef
 from ._spec import ChildSpec
 from ._tasks import ActorNursery
+from ._timers import Timers
 
 if TYPE_CHECKING:
     from ._cell import Cell
+
+Behaviour = Callable[[Any], Awaitable[Any]]
+
+
+class PathLogger(logging.LoggerAdapter[logging.Logger]):
+    """Puts the actor's path in front of its records, and into each as `path`."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Put the path in front."""
+        msg, kwargs = super().process(msg, kwargs)
+        path = (self.extra or {})["path"]
+        return f"{path}: {msg}", kwargs
 
 
 @final
@@ -38,9 +57,17 @@ class Context:
         return None if self._cell.inbox is None else self._cell.inbox.sender
 
     @property
-    def mailbox(self) -> Mailbox:
-        """The actor's mailbox, for those that override `Actor.run`: messages are in lane 1."""
-        return self._cell.open_inbox().mailbox
+    def deadline(self) -> float:
+        """When the message that is being handled is due, on trio's clock; infinity if never.
+
+        What the handler asks others has to be answered by then, too.
+        """
+        return inf if self._cell.inbox is None else self._cell.inbox.deadline
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records begin with the actor's path."""
+        return PathLogger(logging.getLogger("greenroom.actors"), {"path": self._cell.path})
 
     @property
     def stop_requested(self) -> bool:
@@ -63,6 +90,70 @@ class Context:
         it allows, the actor crashes.
         """
         return self._cell.open_companions().spawn(spec, args)
+
+    @property
+    def timers(self) -> Timers:
+        """Messages that the actor sends to itself later; they end with this incarnation."""
+        return self._cell.open_inbox().timers
+
+    def set_receive_timeout(self, seconds: float | None) -> None:
+        """Have `Actor.on_signal` get a `ReceiveTimeout` whenever no message came for a while.
+
+        Args:
+            seconds: how long, more than 0; None for no such signal any more. Counts from
+                now, and from the end of each handler. Ends with this incarnation.
+
+        Raises:
+            ValueError: `seconds` is not positive.
+        """
+        self._cell.open_inbox().watch_idle(seconds)
+
+    def become(self, handler: Behaviour) -> None:
+        """Have `handler` called in place of `Actor.receive`, from the next message on.
+
+        Until `unbecome`, the next `become`, or a restart.
+
+        Raises:
+            TypeError: `handler` is no coroutine function.
+        """
+        check_coroutine(handler, f"the handler given to become() by {self._cell.path}")
+        self._cell.open_inbox().behaviour = handler
+
+    def unbecome(self) -> None:
+        """Go back to `Actor.receive`."""
+        assert self._cell.actor is not None
+        self._cell.open_inbox().behaviour = self._cell.actor.receive
+
+    def stash(self) -> None:
+        """Keep the message that is being handled for later; see `unstash_all`.
+
+        It counts as not handled: who asked goes on waiting. A restart puts it back in
+        front of the mailbox; what is stashed at the end becomes a dead letter.
+
+        Raises:
+            StashFull: the stash holds `ChildSpec.stash_capacity` messages.
+            RuntimeError: no message is being handled.
+        """
+        self._cell.open_inbox().stash()
+
+    def unstash_all(self) -> int:
+        """Have all that is stashed handled next, in the order in which it came; tell how many."""
+        return self._cell.open_inbox().unstash_all()
+
+    def reply_later(self) -> Reply:
+        """Answer the message that is being handled not by returning, but by the `Reply` given.
+
+        For answers that take long: keep it, or hand it to a task of `nursery`, and go on
+        with the next message.
+        """
+        return self._cell.open_inbox().reply_later()
+
+    async def receive(self) -> Any:
+        """Wait for the next message or signal, for an actor that overrides `Actor.run`.
+
+        What was asked is answered by `reply_later`, or with None when the next one is taken.
+        """
+        return await self._cell.open_inbox().receive()
 
     async def handle_messages(self) -> None:
         """Hand one message after the other to `Actor.receive`, until asked to stop."""

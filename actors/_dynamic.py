@@ -26,6 +26,7 @@ class DynamicSupervisor(Supervisor):
         intensity: see `Supervisor`.
         period: see `Supervisor`.
         per_child: see `Supervisor`.
+        give_up: see `Supervisor`.
         on_exit: see `Supervisor`.
         seed: see `Supervisor`.
 
@@ -42,13 +43,19 @@ class DynamicSupervisor(Supervisor):
         intensity: int = 1,
         period: float = 5,
         per_child: bool = True,
+        give_up: bool = True,
         on_exit: OnExit | None = None,
         seed: int | None = None,
     ) -> None:
         if max_children is not None and max_children < 1:
             raise ValueError(f"max_children must be 1 or more, or None; it is {max_children!r}")
         super().__init__(
-            intensity=intensity, period=period, per_child=per_child, on_exit=on_exit, seed=seed
+            intensity=intensity,
+            period=period,
+            per_child=per_child,
+            give_up=give_up,
+            on_exit=on_exit,
+            seed=seed,
         )
         if max_children is not None:
             self._max_children = max_children

@@ -1,5 +1,7 @@
 """What the actors package raises, on one page."""
 
+from ._reasons import ExitReason
+
 
 class RestartsExhausted(Exception):
     """Raised by a supervisor that gives up, to be handled by its own supervisor.
@@ -54,6 +56,17 @@ class SupervisorClosed(Exception):
         return f"{self.path} takes no more children: it is stopping or has ended"
 
 
+class SupervisorNotRunning(RuntimeError):
+    """Raised when a child of a supervisor that was never started is used.
+
+    Make the supervisor in a `ChildSpec`'s factory and spawn that, or use
+    `open_dynamic_supervisor`.
+    """
+
+    def __str__(self) -> str:
+        return "the supervisor of this actor was never started: spawn it from a ChildSpec"
+
+
 class SupervisorFull(Exception):
     """Raised when a child is to be started under a supervisor that has `max_children`."""
 
@@ -64,3 +77,114 @@ class SupervisorFull(Exception):
 
     def __str__(self) -> str:
         return f"{self.path} has {self.children} children, as many as it may"
+
+
+class AskError(Exception):
+    """Raised by `ActorRef.ask` when there is no reply; always one of the four below."""
+
+    def __init__(self, path: str, *args: object) -> None:
+        super().__init__(path, *args)
+        self.path = path
+
+
+class ActorDied(AskError):
+    """Raised by `ActorRef.ask` when the actor ended, or started anew, before it replied.
+
+    Whether it has acted on the message is not known. After a restart the same reference
+    may be asked again.
+    """
+
+    def __init__(self, path: str, reason: ExitReason) -> None:
+        super().__init__(path, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path} ended before it replied: {self.reason}"
+
+
+class AskTimeout(AskError):
+    """Raised by `ActorRef.ask` when no reply came in time.
+
+    If the message is still waiting in the mailbox, it will not be handled. If it was being
+    handled, it will be to the end, and its reply becomes a dead letter.
+    """
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__(path, seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"{self.path} has not replied within {self.seconds:g} seconds"
+
+
+class MailboxFull(AskError):
+    """Raised by `ActorRef.ask` when the actor's mailbox has no room for the message.
+
+    The actor is slower than those who ask it: ask less, or give it more room or company.
+    """
+
+    def __str__(self) -> str:
+        return f"the mailbox of {self.path} is full"
+
+
+class RemoteError(AskError):
+    """Raised by `ActorRef.ask` when the actor's handler raised.
+
+    `error`, also the `__cause__`, is what it raised. The fault is the actor's, or in the
+    message, so that a `KeyError` there is not taken for one of the asker's own.
+    """
+
+    def __init__(self, path: str, error: Exception) -> None:
+        super().__init__(path, error)
+        self.error = error
+        self.__cause__ = error
+
+    def __str__(self) -> str:
+        return f"{self.path} failed to reply: {self.error!r}"
+
+
+class SelfAsk(RuntimeError):
+    """Raised by `ActorRef.ask` in the actor's own handler, which would wait for itself.
+
+    Call the method directly, or `tell` and go on.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} asks itself and would wait for ever: call the method directly, or tell"
+
+
+class ForeignSystem(RuntimeError):
+    """Raised when an actor is used from another thread than its system's.
+
+    Go through `trio.from_thread.run_sync(ref.tell, message)`, or `trio.from_thread.run`
+    for `send` and `ask`.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} belongs to an actor system in another thread: "
+            "use trio.from_thread.run_sync(ref.tell, message) to reach it"
+        )
+
+
+class StashFull(Exception):
+    """Raised by `Context.stash` when the stash holds `ChildSpec.stash_capacity` messages.
+
+    The message stays in the handler, which may do without it, or crash.
+    """
+
+    def __init__(self, path: str, capacity: int) -> None:
+        super().__init__(path, capacity)
+        self.path = path
+        self.capacity = capacity
+
+    def __str__(self) -> str:
+        return f"the stash of {self.path} is full: it holds {self.capacity} messages"

@@ -6,7 +6,7 @@ from typing import Any, final
 import trio
 
 from ._cell import Cell, Phase
-from ._dead_letters import DeadLetters
+from ._commons import Commons
 from ._dynamic import DynamicSupervisor
 from ._life import live
 from ._reasons import Crash, ExitReason, Killed, Shutdown
@@ -41,9 +41,9 @@ class Household:
         return self._owner.path
 
     @property
-    def dead_letters(self) -> DeadLetters:
-        """Where the children's lost messages go."""
-        return self._owner.keeper.dead_letters
+    def commons(self) -> Commons:
+        """What all actors of the tree share."""
+        return self._owner.keeper.commons
 
     def start_child(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
         """Start one more child."""

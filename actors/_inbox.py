@@ -5,134 +5,436 @@ coroutine, and that nobody writes to, has none. Restarts leave it and what waits
 """
 
 import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import replace
+from math import inf
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, final
 
+import trio
+
 from ._actor import Actor
+from ._alarms import Alarm
+from ._asks import Ask, Reply
 from ._dead_letters import DeadLetter
-from ._lanes import Delivery, Lane, Loss
+from ._envelopes import (
+    START_TO_DRAIN,
+    STOP,
+    VOID,
+    Envelope,
+    Notice,
+    Special,
+    content_of,
+    key_of_content,
+)
+from ._errors import ForeignSystem, RemoteError, SelfAsk, StashFull
+from ._idle import IdleWatch
+from ._lanes import Delivery, Lane, Loss, Overflow
 from ._mailbox import Mailbox
-from ._reasons import Crash, ExitReason, Overload
+from ._reasons import NORMAL, Crash, ExitReason, Normal, Overload
 from ._ref import ActorRef
+from ._signals import DRAIN
 from ._spec import Directive, InFlight
+from ._timers import Timers
 
 if TYPE_CHECKING:
     from ._cell import Cell
 
-CONTROL: Final = 0  # the lane of requests to stop; unlimited, and never behind a message
+CONTROL: Final = 0  # the lane of requests to stop and signals; unlimited, never behind a message
 MESSAGES: Final = 1
+
+Behaviour = Callable[[Any], Awaitable[Any]]
 
 _CONTROL_LANE: Final = Lane()
 _NOTHING: Final = object()  # a message may be None
 
+# The inbox whose message loop runs in this task, or in the one that started it.
+_handling: Final[ContextVar["Inbox"]] = ContextVar("_handling")
+
 logger = logging.getLogger(__name__)
-
-
-class _Stop:
-    """The control message that ends a message loop."""
-
-
-class _Envelope:
-    """A message with its sender."""
-
-    __slots__ = ("message", "sender")
-
-    def __init__(self, message: Any, sender: ActorRef[Any]) -> None:
-        self.message = message
-        self.sender = sender
-
-
-_STOP: Final = _Stop()
 
 
 @final
 class Inbox:
     """The messages of one actor, over all its incarnations, and the one in its hands."""
 
-    __slots__ = ("_cell", "_in_flight", "_redeliver", "mailbox", "sender")
+    __slots__ = (
+        "_cell",
+        "_front",
+        "_home",
+        "_idle",
+        "_in_flight",
+        "_stash",
+        "_timers",
+        "_unanswered",
+        "behaviour",
+        "deadline",
+        "mailbox",
+        "sender",
+    )
 
     def __init__(self, cell: "Cell") -> None:
         self._cell = cell
-        self._in_flight: Any = _NOTHING
-        self._redeliver: Any = _NOTHING
-        self.sender: ActorRef[Any] | None = None
-        self.mailbox: Final = Mailbox(_CONTROL_LANE, cell.spec.mailbox)
+        self._home = get_ident()
+        lane = cell.spec.mailbox
+        if lane.overflow is Overflow.COALESCE and lane.key is not None:
+            lane = replace(lane, key=key_of_content(lane.key))
+        self.mailbox: Final = Mailbox(_CONTROL_LANE, lane)
         self.mailbox.on_loss = self._lost
         self.mailbox.on_overload = self._overloaded
+        # What comes before the mailbox's own messages: one to be handled again, and the stash.
+        self._front: deque[Any] | None = None
+        self._stash: deque[Any] | None = None
+        # Of the message in the actor's hands.
+        self._in_flight: Any = _NOTHING
+        self.sender: ActorRef[Any] | None = None
+        self.deadline = inf
+        # Of the incarnation that lives now.
+        self.behaviour: Behaviour | None = None
+        self._unanswered: set[Ask] | None = None
+        self._timers: Timers | None = None
+        self._idle: IdleWatch | None = None
 
-    def tell(self, message: Any, sender: ActorRef[Any] | None) -> Delivery:
+    # From the senders.
+
+    def tell(self, message: Any, sender: ActorRef[Any] | None, deadline: float) -> Delivery:
         """Put a message into the mailbox, never waiting."""
-        if sender is not None:
-            message = _Envelope(message, sender)
+        if get_ident() != self._home:
+            raise ForeignSystem(self._cell.path)
+        if sender is not None or deadline != inf:
+            message = Envelope(message, sender, deadline)
         return self.mailbox.put(message, MESSAGES)
 
-    async def send(self, message: Any, sender: ActorRef[Any] | None) -> Delivery:
+    async def send(self, message: Any, sender: ActorRef[Any] | None, deadline: float) -> Delivery:
         """Put a message into the mailbox as soon as it has room."""
-        if sender is not None:
-            message = _Envelope(message, sender)
+        if get_ident() != self._home:
+            raise ForeignSystem(self._cell.path)
+        if sender is not None or deadline != inf:
+            message = Envelope(message, sender, deadline)
         return await self.mailbox.feed(message, MESSAGES)
 
-    def ask_to_stop(self) -> None:
-        """End the message loop after the message that it handles now."""
-        self.mailbox.put(_STOP, CONTROL)
+    async def ask(self, message: Any, sender: ActorRef[Any] | None, timeout: float) -> Any:
+        """Put a message into the mailbox, and wait for what its handler returns."""
+        cell = self._cell
+        if get_ident() != self._home:
+            raise ForeignSystem(cell.path)
+        task = trio.lowlevel.current_task()
+        if task is cell.task:
+            raise SelfAsk(cell.path)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        own = inf
+        asker = _handling.get(None)
+        if asker is not None and asker._cell.task is task:
+            own = asker.deadline
+        if timeout != inf or own != inf:
+            now = trio.current_time()
+            own = min(own, now + timeout)
+            timeout = max(own - now, 0)
+        ask = Ask(cell.path, timeout)
+        deadline = min(own, trio.current_effective_deadline())
+        self.mailbox.put(Envelope(message, sender, deadline, ask), MESSAGES)
+        if own == inf:
+            return await ask.wait()
+        alarm = cell.keeper.commons.alarms.call_at(own, ask.time_out)
+        try:
+            return await ask.wait()
+        finally:
+            alarm.cancel()
+
+    # From the actor.
 
     async def handle_messages(self, actor: Actor[Any]) -> None:
         """Hand one message after the other to `actor`, until it is asked to stop."""
+        _handling.set(self)
+        self.behaviour = actor.receive
         mailbox = self.mailbox
-        message = self._redeliver
-        if message is _NOTHING or self._cell.ending is not None:
-            message = await mailbox.get()
-        while message is not _STOP:
-            self._in_flight = message
-            if type(message) is _Envelope:
-                self.sender = message.sender
-                message = message.message
+        while True:
+            item = await (self._next() if self._front else mailbox.get())
+            self._in_flight = item
+            if isinstance(item, Special):
+                if item is STOP:
+                    self._in_flight = _NOTHING
+                    return
+                await self._handle_special(actor, item)
+                continue
             try:
-                await actor.receive(message)
+                await self.behaviour(item)
             except Exception as error:
-                if self._cell.directive_for(Crash(error)) is not Directive.RESUME:
+                if not self._goes_on_after(item, error):
                     raise
-                logger.exception("%s goes on after a message that failed", self._cell.path)
-                self.lose(self._in_flight, Loss.CRASHED)
-            self._in_flight = self._redeliver = _NOTHING
-            self.sender = None
-            message = await mailbox.get()
+            self._in_flight = _NOTHING
+            if self._idle is not None:
+                self._idle.touch()
 
-    def lose(self, message: Any, loss: Loss) -> None:
-        """Make a dead letter of a message to this actor."""
+    async def receive(self) -> Any:
+        """Take the next message or signal, for an actor that has a `run` of its own."""
+        _handling.set(self)
+        while True:
+            self._done(self._in_flight)
+            item = self._in_flight = await (self._next() if self._front else self.mailbox.get())
+            if isinstance(item, Notice):
+                message = item.open()
+                if message is not VOID:
+                    return message
+            elif not isinstance(item, Envelope):
+                return item
+            elif self._take_up(item):
+                return item.message
+
+    def reply_later(self) -> Reply:
+        """Take the duty to answer from the handler of the message in the actor's hands."""
+        ask = None
+        if isinstance(self._in_flight, Envelope):
+            ask, self._in_flight.ask = self._in_flight.ask, None
+        if ask is not None:
+            if self._unanswered is None:
+                self._unanswered = set()
+            self._unanswered.add(ask)
+        return Reply(self, ask)
+
+    def answer(self, ask: Ask, reply: Any) -> None:
+        """Answer a question; what comes too late becomes a dead letter."""
+        self._settled(ask, reply, in_time=ask.answer(reply))
+
+    def refuse(self, ask: Ask, error: Exception) -> None:
+        """Answer a question with an error; what comes too late becomes a dead letter."""
+        self._settled(ask, error, in_time=ask.fail(RemoteError(ask.path, error)))
+
+    def stash(self) -> None:
+        """Keep the message in the actor's hands for later."""
+        cell, item = self._cell, self._in_flight
+        if item is _NOTHING or (isinstance(item, Notice) and item.is_signal):
+            raise RuntimeError(
+                "there is no message to stash: call stash() once, in the handler of a message"
+            )
+        if self._stash is None:
+            self._stash = deque()
+        if len(self._stash) >= cell.spec.stash_capacity:
+            raise StashFull(cell.path, cell.spec.stash_capacity)
+        self._stash.append(content_of(item) if isinstance(item, Notice) else item)
+        self._in_flight = _NOTHING
+
+    def unstash_all(self) -> int:
+        """Have what is stashed handled next, in its order; tell how many."""
+        if not self._stash:
+            return 0
+        stash, self._stash = self._stash, None
+        count = len(stash)
+        stash.extend(self._front or ())
+        self._front = stash
+        return count
+
+    @property
+    def timers(self) -> Timers:
+        """The timers of this incarnation."""
+        if self._timers is None:
+            self._timers = Timers(self, MESSAGES)
+        return self._timers
+
+    def watch_idle(self, seconds: float | None) -> None:
+        """Tell the actor when no message has come for `seconds`; None ends that."""
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"seconds must be more than 0, or None; it is {seconds!r}")
+        if self._idle is not None:
+            self._idle.close()
+        self._idle = None if seconds is None else IdleWatch(self, seconds)
+
+    # From timers and others who tell the actor something.
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message waits, and none is being handled."""
+        return self._in_flight is _NOTHING and not self._front and not self.mailbox.depth(MESSAGES)
+
+    @property
+    def in_flight(self) -> object | None:
+        """The message or signal in the actor's hands, for reports; None if there is none."""
+        return None if self._in_flight is _NOTHING else content_of(self._in_flight)
+
+    def call_at(self, deadline: float, call: Callable[[], object]) -> Alarm:
+        """Have `call` made at `deadline`."""
+        return self._cell.keeper.commons.alarms.call_at(deadline, call)
+
+    def signal(self, notice: Notice) -> None:
+        """Put a signal into the mailbox."""
+        self.mailbox.put(notice, CONTROL)
+
+    # From the cell.
+
+    def ask_to_stop(self, *, drain: bool) -> None:
+        """End the message loop after the message that it handles now, or after the last."""
+        self.mailbox.put(START_TO_DRAIN if drain else STOP, CONTROL)
+
+    def lose(self, item: Any, loss: Loss) -> None:
+        """Make a dead letter of a message to this actor, and tell who waits for its answer."""
         sender = None
-        if type(message) is _Envelope:
-            message, sender = message.message, message.sender
-        cell = self._cell
-        cell.keeper.dead_letters.publish(DeadLetter(message, cell.ref, sender, loss))
+        if isinstance(item, Special):
+            if not isinstance(item, Envelope):
+                if isinstance(item, Notice):
+                    item.lost()
+                return
+            if item.ask is not None:
+                item.ask.lose(loss, self._end_reason())
+            item, sender = item.message, item.sender
+        self._publish(item, sender, loss)
 
     def renew(self, reason: ExitReason | None) -> None:
         """Get ready for the next incarnation, after one that was asked to end for `reason`."""
-        self.sender = None
+        self._end_incarnation()
         if reason is not None:
-            self.mailbox.clear(CONTROL)
+            self._forget_requests()
             if type(reason) is Overload:
                 self.mailbox.clear(MESSAGES)
-        if self._in_flight is not _NOTHING:
-            message, self._in_flight = self._in_flight, _NOTHING
-            if self._cell.spec.in_flight is InFlight.REDELIVER and self._redeliver is _NOTHING:
-                self._redeliver = message
+        item, self._in_flight = self._in_flight, _NOTHING
+        if item is not _NOTHING and not isinstance(item, Notice):
+            if self._comes_again(item):
+                again = Envelope(content_of(item), None)
+                if isinstance(item, Envelope):
+                    again = item
+                again.redelivered = True
+                self._front = deque([again, *(self._front or ())])
             else:
-                self._redeliver = _NOTHING
-                self.lose(message, Loss.CRASHED)
+                self.lose(item, Loss.CRASHED)
+        self.unstash_all()
 
     def close(self, reason: ExitReason) -> None:
         """Lose what waits, and refuse what comes, after the actor's end for `reason`."""
-        if self._in_flight is not _NOTHING:
-            message, self._in_flight, self._redeliver = self._in_flight, _NOTHING, _NOTHING
-            self.lose(message, Loss.CRASHED if isinstance(reason, Crash) else Loss.CANCELLED)
-        elif self._redeliver is not _NOTHING:
-            message, self._redeliver = self._redeliver, _NOTHING
-            self.lose(message, Loss.LEFT_OVER)
+        self._end_incarnation()
+        item, self._in_flight = self._in_flight, _NOTHING
+        if item is not _NOTHING and not isinstance(item, Notice):
+            if isinstance(reason, Normal):
+                self._done(item)  # it ended because of it, in peace
+            else:
+                self.lose(item, Loss.CRASHED if isinstance(reason, Crash) else Loss.CANCELLED)
+        self.unstash_all()
+        front, self._front = self._front, None
+        for item in front or ():
+            self.lose(item, Loss.LEFT_OVER)
         self.mailbox.close()
 
-    def _lost(self, message: Any, lane: int, loss: Loss) -> None:
-        if lane == MESSAGES:
-            self.lose(message, loss)
+    async def _next(self) -> Any:
+        """Take what comes before the mailbox's own messages, but after its signals."""
+        await self.mailbox.take_turn()
+        if self.mailbox.depth(CONTROL):
+            return self.mailbox.get_nowait_from(CONTROL)
+        assert self._front
+        return self._front.popleft()
+
+    async def _handle_special(self, actor: Actor[Any], item: Special) -> None:
+        """Handle what is not a plain message."""
+        try:
+            if isinstance(item, Envelope):
+                if self._take_up(item):
+                    assert self.behaviour is not None
+                    reply = await self.behaviour(item.message)
+                    if item.ask is not None and self._in_flight is item:
+                        self.answer(item.ask, reply)
+            elif isinstance(item, Notice):
+                message = item.open()
+                if message is VOID:
+                    pass
+                elif item.is_signal:
+                    await actor.on_signal(message)
+                else:
+                    assert self.behaviour is not None
+                    await self.behaviour(message)
+            elif item is START_TO_DRAIN:
+                self.mailbox.seal(MESSAGES, STOP)
+                await actor.on_signal(DRAIN)
+        except Exception as error:
+            if not self._goes_on_after(item, error):
+                raise
+        self._done(item)
+
+    def _take_up(self, envelope: Envelope) -> bool:
+        """Make what travels with a message the actor's; False if it has come too late."""
+        if envelope.deadline != inf and envelope.deadline <= trio.current_time():
+            self._in_flight = _NOTHING
+            self.lose(envelope, Loss.EXPIRED)
+            return False
+        self.sender = envelope.sender
+        self.deadline = envelope.deadline
+        return True
+
+    def _goes_on_after(self, item: Any, error: Exception) -> bool:
+        """Answer whoever waits for what the handler of `item` was to give; tell what follows."""
+        resumes = self._cell.directive_for(Crash(error)) is Directive.RESUME
+        held = self._in_flight is item  # not stashed
+        final = resumes or not self._comes_again(item)
+        if held and final and isinstance(item, Envelope) and item.ask is not None:
+            ask, item.ask = item.ask, None
+            ask.fail(RemoteError(ask.path, error))
+        if not resumes:
+            return False
+        logger.exception("%s goes on after a message that failed", self._cell.path)
+        if held:
+            self.lose(item, Loss.CRASHED)
+        return True
+
+    def _done(self, item: Any) -> None:
+        """Forget the message that was in the actor's hands; who asked and got nothing gets None."""
+        if isinstance(item, Notice):
+            item.handled()
+        elif isinstance(item, Envelope):
+            if item.ask is not None and self._in_flight is item and item.ask.open:
+                self.answer(item.ask, None)
+            self.sender = None
+            self.deadline = inf
+        self._in_flight = _NOTHING
+        if self._idle is not None:
+            self._idle.touch()
+
+    def _comes_again(self, item: Any) -> bool:
+        """Tell whether the next incarnation gets a message that this one failed to handle."""
+        if self._cell.spec.in_flight is not InFlight.REDELIVER or isinstance(item, Notice):
+            return False
+        return not (isinstance(item, Envelope) and item.redelivered)
+
+    def _end_incarnation(self) -> None:
+        """Let go what belongs to the incarnation that has ended."""
+        self.behaviour = None
+        self.sender = None
+        self.deadline = inf
+        if self._timers is not None:
+            self._timers.close()
+            self._timers = None
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
+        unanswered, self._unanswered = self._unanswered, None
+        for ask in unanswered or ():
+            ask.lose(Loss.CANCELLED, self._end_reason())
+
+    def _forget_requests(self) -> None:
+        """Take requests to stop out of the mailbox, and leave the signals."""
+        for _ in range(self.mailbox.depth(CONTROL)):
+            item = self.mailbox.get_nowait_from(CONTROL)
+            if isinstance(item, Notice):
+                self.mailbox.put(item, CONTROL)
+
+    def _end_reason(self) -> ExitReason:
+        cell = self._cell
+        if cell.reason is not None:
+            return cell.reason
+        if cell.ending is not None:
+            return cell.ending.reason
+        return cell.cause or NORMAL
+
+    def _settled(self, ask: Ask, reply: Any, *, in_time: bool) -> None:
+        if self._unanswered is not None:
+            self._unanswered.discard(ask)
+        if not in_time:
+            self._publish(reply, None, Loss.LATE)
+
+    def _publish(self, message: Any, sender: ActorRef[Any] | None, loss: Loss) -> None:
+        cell = self._cell
+        cell.keeper.commons.dead_letters.publish(DeadLetter(message, cell.ref, sender, loss))
+
+    def _lost(self, item: Any, lane: int, loss: Loss) -> None:
+        if lane == MESSAGES or isinstance(item, Notice):
+            self.lose(item, loss)
 
     def _overloaded(self) -> None:
         # Not for good: what happens next is the restart policy's to say.

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._dead_letters import DeadLetters
+from ._commons import Commons
 from ._reasons import ExitReason
 from ._ref import ActorRef
 from ._spec import ChildSpec
@@ -34,8 +34,8 @@ class Keeper(Protocol):
         """The supervisor's path; "" at the root."""
 
     @property
-    def dead_letters(self) -> DeadLetters:
-        """Where lost messages go."""
+    def commons(self) -> Commons:
+        """What all actors of the tree share."""
 
     def child_ended(self, cell: "Cell", reason: ExitReason, *, may_restart: bool) -> None:
         """Decide what follows the end of an incarnation: `finish` the cell, or renew it."""

@@ -31,6 +31,7 @@ class Delivery(Enum):
     REJECTED = "rejected, the lane is full"
     DROPPED_NEW = "dropped, the lane is full"
     CLOSED = "refused, the actor is closed for being too slow"
+    STOPPING = "refused, the actor is stopping"
     DEAD = "refused, the actor has ended"
 
     @property
@@ -49,11 +50,14 @@ class Loss(Enum):
     DROPPED = "dropped by a full lane"
     COALESCED = "a newer one with the same key took its place"
     OVERLOAD = "the actor was too slow and is closed"
+    STOPPING = "the actor was stopping"
     DEAD = "the actor had ended"
     LEFT_OVER = "the actor ended before its turn came"
     CRASHED = "the actor crashed while handling it"
     CANCELLED = "the actor was cancelled while handling it"
     UNHANDLED = "the actor takes no messages"
+    EXPIRED = "its deadline had passed when its turn came"
+    LATE = "it is a reply that nobody waits for any more"
 
 
 @final

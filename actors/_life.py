@@ -16,7 +16,7 @@ from ._actor import Actor
 from ._cell import RUNNING, STARTING, Cell
 from ._context import Context
 from ._errors import StartTimeout
-from ._reasons import NORMAL, Crash, ExitReason, InitFailed, Killed, Shutdown, sort_out
+from ._reasons import NORMAL, Crash, DeadlineExceeded, ExitReason, InitFailed, Shutdown, sort_out
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ async def live(cell: Cell) -> None:
                 if cell.pause:
                     await trio.sleep(cell.pause)
                 if actor is None:
-                    actor = cell.actor = cell.spec.factory(*cell.args)
+                    actor = cell.actor = cell.spec.make_actor(cell.args)
                 kind = type(actor)
                 ctx = Context(cell)
                 if kind.started is not Actor.started:
@@ -90,7 +90,7 @@ def _reason_for(
     ending = cell.ending
     if ending is not None:
         if ending.grace_given and cell.scope.cancelled_caught and ending.for_good:
-            return Killed("the deadline of its stop")
+            return DeadlineExceeded()
         return ending.reason
     if cell.scope.cancelled_caught:
         return InitFailed(StartTimeout(cell.path, cell.spec.start_timeout))

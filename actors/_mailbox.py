@@ -25,17 +25,28 @@ _ACCEPTED: Final = Delivery.ACCEPTED
 class _Queue:
     """One lane at work. Its deque comes with the first message: an empty one takes 600 bytes."""
 
-    __slots__ = ("accepted", "blocked", "evicted", "index", "items", "lane", "limit", "refused")
+    __slots__ = (
+        "accepted",
+        "blocked",
+        "evicted",
+        "index",
+        "items",
+        "lane",
+        "limit",
+        "refused",
+        "sealed",
+    )
 
     def __init__(self, lane: Lane, index: int) -> None:
         self.lane = lane
         self.index = index
         self.limit: float = float("inf") if lane.capacity is None else lane.capacity
         self.items: deque[Any] | None = None
-        self.blocked: deque[tuple[trio.lowlevel.Task, Any]] | None = None
+        self.blocked: deque[tuple[trio.lowlevel.Task | None, Any]] | None = None
         self.accepted = 0
         self.evicted = 0
         self.refused = 0
+        self.sealed = False
 
 
 @final
@@ -102,18 +113,18 @@ class Mailbox:
         while it waits, the item was not added.
 
         Returns:
-            `ACCEPTED`, or `DEAD` if the mailbox was closed meanwhile.
+            `ACCEPTED`, or `DEAD` or `STOPPING` if the mailbox or the lane was closed meanwhile.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         queue = self._queues[lane]
-        if self._closed or queue.items is None or len(queue.items) < queue.limit:
+        if self._takes_at_once(queue):
             delivery = self.put(item, lane)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return delivery
         if queue.blocked is None:
             queue.blocked = deque()
         blocked = queue.blocked
-        entry = (trio.lowlevel.current_task(), item)
+        entry: tuple[trio.lowlevel.Task | None, Any] = (trio.lowlevel.current_task(), item)
         blocked.append(entry)
 
         def give_up(_: object) -> trio.lowlevel.Abort:
@@ -121,6 +132,39 @@ class Mailbox:
             return trio.lowlevel.Abort.SUCCEEDED
 
         return await trio.lowlevel.wait_task_rescheduled(give_up)  # type: ignore[no-any-return]
+
+    def put_soon(self, item: Any, lane: int = 0) -> None:
+        """Add `item` to a lane now or as soon as it has room, as `feed` does, without waiting."""
+        queue = self._queues[lane]
+        if self._takes_at_once(queue):
+            self.put(item, lane)
+            return
+        if queue.blocked is None:
+            queue.blocked = deque()
+        queue.blocked.append((None, item))
+
+    def seal(self, lane: int, last: Any) -> None:
+        """Let nothing more into a lane, after `last`, which comes behind what waits there."""
+        queue = self._queues[lane]
+        if queue.sealed or self._closed:
+            return
+        queue.sealed = True
+        queue.limit = -1
+        self._dismiss(queue, Loss.STOPPING, Delivery.STOPPING)
+        if queue.items is None:
+            queue.items = deque()
+        queue.items.append(last)
+        queue.accepted += 1
+        wake, self.wake = self.wake, None
+        if wake is not None:
+            wake()
+
+    async def take_turn(self) -> None:
+        """Count an item that the receiver has from elsewhere; at times a checkpoint, see `get`."""
+        self._streak += 1
+        if self._streak > BUDGET:
+            self._streak = 0
+            await trio.lowlevel.checkpoint()
 
     def get_nowait(self) -> Any:
         """Take the next item of the most urgent lane that has one.
@@ -162,7 +206,7 @@ class Mailbox:
         if self.wake is not None:
             raise trio.BusyResourceError("another task waits for this mailbox")
         for queue in self._queues:
-            if not queue.items:
+            if not queue.items and not queue.sealed:
                 queue.items = None  # who waits may wait for long: see `_Queue`
         self.wake = wake
 
@@ -203,7 +247,9 @@ class Mailbox:
         """
         if capacity is not None and capacity < 1:
             raise ValueError(f"capacity must be 1 or more, or None; it is {capacity!r}")
-        self._queues[lane].limit = float("inf") if capacity is None else capacity
+        queue = self._queues[lane]
+        if not queue.sealed:
+            queue.limit = float("inf") if capacity is None else capacity
 
     def counts(self, lane: int) -> LaneCounts:
         """Tell what has passed through a lane so far."""
@@ -230,13 +276,23 @@ class Mailbox:
             return
         self._closed = True
         for queue in self._queues:
-            blocked, queue.blocked = queue.blocked, None
-            for task, item in blocked or ():
-                self._refuse(queue, item, Loss.DEAD, Delivery.DEAD)
-                trio.lowlevel.reschedule(task, outcome.Value(Delivery.DEAD))
+            self._dismiss(queue, Loss.DEAD, Delivery.DEAD)
         for queue in self._queues:
             self.clear(queue.index)
             queue.items = None
+
+    def _takes_at_once(self, queue: _Queue) -> bool:
+        """Tell whether a `put` finds room, or somebody who never will be there again."""
+        items = queue.items
+        return self._closed or queue.sealed or items is None or len(items) < queue.limit
+
+    def _dismiss(self, queue: _Queue, loss: Loss, delivery: Delivery) -> None:
+        """Let go those who wait for room, with what they have."""
+        blocked, queue.blocked = queue.blocked, None
+        for task, item in blocked or ():
+            self._refuse(queue, item, loss, delivery)
+            if task is not None:
+                trio.lowlevel.reschedule(task, outcome.Value(delivery))
 
     def _take(self, queue: _Queue) -> Any:
         assert queue.items
@@ -245,11 +301,14 @@ class Mailbox:
             task, waiting = queue.blocked.popleft()
             queue.items.append(waiting)
             queue.accepted += 1
-            trio.lowlevel.reschedule(task, outcome.Value(_ACCEPTED))
+            if task is not None:
+                trio.lowlevel.reschedule(task, outcome.Value(_ACCEPTED))
         return item
 
     def _overflow(self, queue: _Queue, items: deque[Any], item: Any) -> Delivery:
         lane = queue.lane
+        if queue.sealed:
+            return self._refuse(queue, item, Loss.STOPPING, Delivery.STOPPING)
         match lane.overflow:
             case Overflow.DROP_OLDEST:
                 return self._replace(queue, items, 0, item, Delivery.DROPPED_OLDEST)

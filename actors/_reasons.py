@@ -5,9 +5,12 @@ catches and acts.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 import trio
+
+if TYPE_CHECKING:
+    from ._ref import ActorRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Shutdown(ExitReason):
 @final
 @dataclass(frozen=True, slots=True)
 class Killed(ExitReason):
-    """The actor was cancelled at once, or did not stop in the time it was given.
+    """The actor was cancelled at once.
 
     Args:
         by: who asked, for reports.
@@ -47,6 +50,29 @@ class Killed(ExitReason):
 
     abnormal: ClassVar[bool] = True
     by: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class DeadlineExceeded(ExitReason):
+    """The actor was asked to stop, and was cancelled when its time to do so was over."""
+
+    abnormal: ClassVar[bool] = True
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LinkBroken(ExitReason):
+    """An actor that this one is linked to has ended; see `Context.link`.
+
+    Args:
+        ref: the actor that ended first.
+        reason: why it did.
+    """
+
+    abnormal: ClassVar[bool] = True
+    ref: "ActorRef[Any]"
+    reason: ExitReason
 
 
 @final

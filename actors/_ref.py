@@ -1,5 +1,6 @@
 """How the rest of the program holds an actor: by a reference that outlives restarts."""
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from ._lanes import Delivery
@@ -24,29 +25,73 @@ class ActorRef(Generic[M]):
     def __init__(self, cell: "Cell") -> None:
         self._cell = cell
 
-    def tell(self, message: M, *, sender: "ActorRef[Any] | None" = None) -> Delivery:
+    def tell(
+        self, message: M, *, sender: "ActorRef[Any] | None" = None, deadline: float = inf
+    ) -> Delivery:
         """Put a message into the actor's mailbox; never wait, never raise because of it.
 
         A message that cannot be delivered becomes a dead letter, and the answer says so.
+
+        Args:
+            message: what the actor's `receive` gets.
+            sender: what the actor finds in `Context.sender`.
+            deadline: on trio's clock; if its turn has not come by then, the message is not
+                handled any more, but becomes a dead letter.
+
+        Raises:
+            ForeignSystem: this is another thread than the actor's.
         """
         cell = self._cell
-        return (cell.inbox or cell.open_inbox()).tell(message, sender)
+        return (cell.inbox or cell.open_inbox()).tell(message, sender, deadline)
 
-    async def send(self, message: M, *, sender: "ActorRef[Any] | None" = None) -> Delivery:
+    async def send(
+        self, message: M, *, sender: "ActorRef[Any] | None" = None, deadline: float = inf
+    ) -> Delivery:
         """Put a message into the actor's mailbox as soon as it has room.
 
         Wrap it in `trio.fail_after` for a limit. Cancelled while waiting, it was not sent.
+        For the rest see `tell`.
         """
-        return await self._cell.open_inbox().send(message, sender)
+        return await self._cell.open_inbox().send(message, sender, deadline)
 
-    def stop(self, by: str = "") -> None:
+    async def ask(
+        self, message: M, *, timeout: float = inf, sender: "ActorRef[Any] | None" = None
+    ) -> Any:
+        """Put a message into the actor's mailbox, and give what its `receive` returns for it.
+
+        The time to wait travels with the message: it is the least of `timeout`, the
+        deadlines of the cancel scopes around this call, and, in the handler of another
+        actor, the deadline of the message that it handles. An actor whose turn for it comes
+        later does not handle it. Here alone `timeout` is a parameter and not the caller's
+        `trio.fail_after`, which would double the cost, and hide whose time was over.
+
+        Args:
+            message: what the actor's `receive` gets.
+            timeout: seconds to wait, 0 or more; by default as long as the caller may.
+            sender: what the actor finds in `Context.sender`.
+
+        Raises:
+            AskTimeout: there was no reply in time.
+            RemoteError: the actor's handler raised.
+            ActorDied: the actor has ended, or was started anew, before it replied.
+            MailboxFull: its mailbox had no room.
+            SelfAsk: the actor asks itself in a handler.
+            ForeignSystem: this is another thread than the actor's.
+            ValueError: `timeout` is negative, or no number.
+        """
+        if not timeout >= 0:
+            raise ValueError(f"timeout must be 0 seconds or more; it is {timeout!r}")
+        return await self._cell.open_inbox().ask(message, sender, timeout)
+
+    def stop(self, by: str = "", *, drain: bool | None = None) -> None:
         """Ask the actor to end for good, in the time that its spec gives; see `join`.
 
-        A handler that is running may finish; messages that wait become dead letters. A
-        supervisor does not start it again, whatever its spec says: who stops an actor and
-        joins it would wait for ever.
+        A handler that is running may finish. Messages that wait become dead letters, or are
+        handled first if `drain` says so; by default as `ChildSpec.drain` does. A supervisor
+        does not start it again, whatever its spec says: who stops an actor and joins it would
+        wait for ever.
         """
-        self._cell.stop(Shutdown(by))
+        self._cell.stop(Shutdown(by), drain=drain)
 
     def kill(self, by: str = "") -> None:
         """Cancel the actor now, and for good. `Actor.stopped` still runs."""

@@ -5,7 +5,7 @@ without a limit, so that no overflow policy can drop one.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 from ._reasons import ExitReason
 from ._ref import ActorRef
@@ -41,3 +41,5 @@ class Drain:
 
 
 DRAIN: Final = Drain()
+
+Signal: TypeAlias = Terminated | ReceiveTimeout | Drain

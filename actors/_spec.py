@@ -1,6 +1,6 @@
 """How a supervisor makes, restarts and stops one child."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from math import inf
@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, final
 
 from ._actor import Actor
 from ._lanes import Lane
-from ._restarts import Backoff
+from ._restarts import Backoff, RestartWindow
 
 INFINITY: Final = inf
 
@@ -63,9 +63,16 @@ class ChildSpec:
         on_failure: asked with every exception inside a crash; by default `RESTART`.
         in_flight: what becomes of the message in whose handling it crashed.
         backoff: a pause before restarts; none by default.
+        drain: whether an actor that is asked to stop first handles the messages that wait,
+            as far as `shutdown` allows; no more are accepted meanwhile.
+        stash_capacity: messages that `Context.stash` holds, 0 or more; as many as wait in
+            the mailbox by default.
+        intensity: restarts allowed within `period`, for this child alone; by default what
+            its supervisor says.
+        period: seconds; see `intensity`.
 
     Raises:
-        ValueError: `id` is empty or holds a "/", or a time is negative.
+        ValueError: `id` is empty or holds a "/", or a number is out of its range.
     """
 
     id: str
@@ -79,6 +86,10 @@ class ChildSpec:
     on_failure: Decider | None = None
     in_flight: InFlight = InFlight.DEAD_LETTER
     backoff: Backoff | None = None
+    drain: bool = False
+    stash_capacity: int = 1000
+    intensity: int | None = None
+    period: float | None = None
 
     def __post_init__(self) -> None:
         if not self.id or "/" in self.id:
@@ -87,3 +98,29 @@ class ChildSpec:
             seconds = getattr(self, name)
             if seconds is not None and not seconds >= 0:
                 raise ValueError(f"{name} must be 0 seconds or more; it is {seconds!r}")
+        if self.stash_capacity < 0:
+            raise ValueError(f"stash_capacity must be 0 or more; it is {self.stash_capacity!r}")
+        if self.intensity is not None or self.period is not None:
+            self.window(RestartWindow())  # whose own checks are the ones to make
+
+    def window(self, default: RestartWindow) -> RestartWindow:
+        """Make the window that counts this child's restarts."""
+        return RestartWindow(
+            default.intensity if self.intensity is None else self.intensity,
+            default.period if self.period is None else self.period,
+        )
+
+    def make_actor(self, args: tuple[object, ...]) -> Actor[Any]:
+        """Make one incarnation.
+
+        Raises:
+            TypeError: the factory gave something else.
+        """
+        actor = self.factory(*args)
+        if not isinstance(actor, Actor):
+            if isinstance(actor, Coroutine):
+                actor.close()
+            raise TypeError(
+                f"the factory of child {self.id!r} must return an Actor; it returned {actor!r}"
+            )
+        return actor

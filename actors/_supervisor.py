@@ -17,10 +17,17 @@ import trio
 from ._actor import Actor
 from ._cell import Cell, Phase
 from ._children import Children
+from ._commons import Commons
 from ._context import Context
 from ._dead_letters import DeadLetters
 from ._decisions import AutoShutdown, Decision, Strategy, Verdict, decide
-from ._errors import ChildEscalated, RestartsExhausted, SupervisorClosed, SupervisorFull
+from ._errors import (
+    ChildEscalated,
+    RestartsExhausted,
+    SupervisorClosed,
+    SupervisorFull,
+    SupervisorNotRunning,
+)
 from ._inbox import CONTROL
 from ._keeper import Household
 from ._lanes import Loss
@@ -54,6 +61,10 @@ class _End:
     error: Exception | None = None
 
 
+def _not_running(*_: object) -> None:
+    raise SupervisorNotRunning
+
+
 class Supervisor(Actor[Any]):
     """An actor that keeps children alive, in a fixed order.
 
@@ -69,6 +80,8 @@ class Supervisor(Actor[Any]):
         per_child: whether each child has its own window, so that one that keeps crashing
             does not use up what its siblings may need. False counts all together, as OTP does.
         auto_shutdown: whether the end of significant children ends the supervisor.
+        give_up: False lets a child go for good that has used up its restarts, and keeps the
+            others, who do not depend on it.
         on_exit: called in the step in which a child's incarnation ended, before anything
             else learns of it, and instead of the log record of a crash. It must not raise.
         seed: seeds the jitter of restarts, for tests; by default it differs every time.
@@ -90,6 +103,7 @@ class Supervisor(Actor[Any]):
         period: float = 5,
         per_child: bool = True,
         auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+        give_up: bool = True,
         on_exit: OnExit | None = None,
         seed: int | None = None,
     ) -> None:
@@ -98,9 +112,11 @@ class Supervisor(Actor[Any]):
         self.on_exit = on_exit
         self._window = RestartWindow(intensity, period)
         self._per_child = per_child
+        self._gives_up = give_up
         self._max_children = inf
         self._children = Children()
         self._cell: Cell | None = None
+        self._commons: Commons | None = None
         self._random = Random(seed)
         for spec in children:
             self._add(spec, ())
@@ -121,7 +137,7 @@ class Supervisor(Actor[Any]):
         """
         if self._children.closed:
             raise SupervisorClosed(self.path)
-        actor = spec.factory(*args)
+        actor = spec.make_actor(args)
         cell = self._add(spec, args)
         cell.actor = actor
         self._children.launch(cell)
@@ -160,11 +176,18 @@ class Supervisor(Actor[Any]):
         return "" if self._cell is None else self._cell.path
 
     @property
+    def commons(self) -> Commons:
+        """What all actors of the tree share."""
+        if self._commons is None:
+            if self._cell is None:
+                return Commons(_not_running)  # its dead letters are logged at least
+            self._commons = self._cell.keeper.commons
+        return self._commons
+
+    @property
     def dead_letters(self) -> DeadLetters:
         """Where messages go that its children will not handle."""
-        if self._cell is None:  # not running yet: at least they are logged
-            return DeadLetters()
-        return self._cell.keeper.dead_letters
+        return self.commons.dead_letters
 
     async def run(self, ctx: Context) -> None:
         """Start the children, keep them, and stop them when asked to."""
@@ -228,9 +251,9 @@ class Supervisor(Actor[Any]):
     # Decisions, and what they lead to.
 
     def _decide(self, cell: Cell, reason: ExitReason, directive: Directive) -> Decision:
-        if self._per_child:
+        if self._per_child or cell.spec.intensity is not None or cell.spec.period is not None:
             if cell.window is None:
-                cell.window = RestartWindow(self._window.intensity, self._window.period)
+                cell.window = cell.spec.window(self._window)
             window = cell.window
         else:
             window = self._window
@@ -259,8 +282,11 @@ class Supervisor(Actor[Any]):
             case Verdict.GIVE_UP:
                 exhausted = RestartsExhausted(self._window.intensity, self._window.period)
                 exhausted.__cause__ = cause
+                if not self._gives_up:
+                    logger.error("%s is not started again: %s", cell.path, exhausted)
                 self.forget(cell, reason)
-                self._end(exhausted)
+                if self._gives_up:
+                    self._end(exhausted)
             case Verdict.ESCALATE:
                 escalated = ChildEscalated(cell.path)
                 escalated.__cause__ = cause

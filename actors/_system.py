@@ -8,6 +8,7 @@ from typing import Any, final
 import trio
 
 from ._cell import Cell
+from ._commons import Commons
 from ._dead_letters import DeadLetters
 from ._dynamic import DynamicSupervisor
 from ._household import Household
@@ -33,7 +34,7 @@ class ActorSystem:
     @property
     def dead_letters(self) -> DeadLetters:
         """The messages that nobody will handle."""
-        return self._top.dead_letters
+        return self._top.commons.dead_letters
 
     @property
     def children(self) -> Iterable[ActorRef[Any]]:
@@ -104,8 +105,7 @@ async def open_dynamic_supervisor(
         RestartsExhausted: the supervisor gave up; the body was cancelled.
     """
     supervisor = DynamicSupervisor(on_exit=on_exit, max_children=max_children)
-    letters = DeadLetters() if dead_letters is None else dead_letters
-    async with _open_top(name, supervisor, shutdown_timeout, letters):
+    async with _open_top(name, supervisor, shutdown_timeout, dead_letters):
         yield supervisor
 
 
@@ -115,8 +115,8 @@ class _Top:
     ref = None
     path = ""
 
-    def __init__(self, dead_letters: DeadLetters) -> None:
-        self.dead_letters = dead_letters
+    def __init__(self, dead_letters: DeadLetters | None) -> None:
+        self.commons = Commons(self.start_helper, dead_letters)
         self.body = trio.CancelScope()
         self.failure: BaseException | None = None
         self.nursery: trio.Nursery | None = None
@@ -130,6 +130,7 @@ class _Top:
     def forget(self, cell: Cell, reason: ExitReason) -> None:
         """End the body: nothing is left to run."""
         cell.finish(reason)
+        self.commons.close()
         self.body.cancel(reason=f"{cell.path} ended: {reason}")
 
     def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:
@@ -144,7 +145,10 @@ class _Top:
 
 @asynccontextmanager
 async def _open_top(
-    name: str, root: Supervisor, shutdown_timeout: float, dead_letters: DeadLetters
+    name: str,
+    root: Supervisor,
+    shutdown_timeout: float,
+    dead_letters: DeadLetters | None = None,
 ) -> AsyncIterator[_Top]:
     if not shutdown_timeout >= 0:
         raise ValueError(f"shutdown_timeout must be 0 seconds or more; it is {shutdown_timeout!r}")

@@ -19,6 +19,7 @@ from greenroom.actors import (
     ChildSpec,
     Context,
     Crash,
+    DeadlineExceeded,
     Delivery,
     Directive,
     DynamicSupervisor,
@@ -522,11 +523,11 @@ async def test_i26_a_handler_that_does_not_finish_is_cancelled_after_its_grace(
         ref.tell(trio.sleep_forever)
         await trio.testing.wait_all_tasks_blocked()
         ref.stop()
-        assert isinstance(await ref.join(), Killed)
+        assert await ref.join() == DeadlineExceeded()
         (letter,) = supervisor.dead_letters.recent
     assert trio.current_time() == 7
     assert letter.loss is Loss.CANCELLED
-    assert log[-1] == ("stopped", Killed)
+    assert log[-1] == ("stopped", DeadlineExceeded)
 
 
 async def test_kill_cancels_at_once_and_still_cleans_up(

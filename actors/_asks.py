@@ -1,0 +1,119 @@
+"""Questions to actors: each ends in exactly one answer, whatever happens to either side.
+
+    reply          the handler returned it, or a `Reply` was sent
+    RemoteError    the handler raised
+    ActorDied      the actor ended, or was started anew, before it answered
+    AskTimeout     the time was over
+    MailboxFull    the mailbox had no room
+    Cancelled      the asker was cancelled
+
+Who asks parks; who answers wakes it in the same step. An answer that finds nobody waiting
+is left to the caller of `Ask.settle`, which makes a dead letter of it.
+"""
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+import outcome
+import trio
+
+from ._errors import ActorDied, AskTimeout, MailboxFull, RemoteError
+from ._lanes import Loss
+from ._reasons import ExitReason
+
+if TYPE_CHECKING:
+    from ._inbox import Inbox
+
+# Losses that mean that the mailbox was too full, not that the actor is gone.
+_FULL: Final = frozenset({Loss.REJECTED, Loss.DROPPED, Loss.COALESCED, Loss.OVERLOAD})
+
+
+@final
+class Ask:
+    """One question, from the moment it is put until it is settled."""
+
+    __slots__ = ("_parked", "_result", "open", "path", "timeout")
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self.path: Final = path  # of the one who is asked
+        self.timeout: Final = timeout  # seconds that it was given
+        self.open = True  # nothing has been answered, and somebody waits
+        self._parked: trio.lowlevel.Task | None = None
+        self._result: outcome.Outcome[Any] | None = None
+
+    def settle(self, result: outcome.Outcome[Any]) -> bool:
+        """Give the answer; False if there was one already, or nobody waits any more."""
+        if not self.open:
+            return False
+        self.open = False
+        if self._parked is None:
+            self._result = result
+        else:
+            task, self._parked = self._parked, None
+            trio.lowlevel.reschedule(task, result)
+        return True
+
+    def answer(self, reply: Any) -> bool:
+        """Settle it with a reply."""
+        return self.settle(outcome.Value(reply))
+
+    def fail(self, error: Exception) -> bool:
+        """Settle it with an error."""
+        return self.settle(outcome.Error(error))
+
+    def time_out(self) -> None:
+        """Settle it because its time is over."""
+        self.fail(AskTimeout(self.path, self.timeout))
+
+    def lose(self, loss: Loss, reason: ExitReason) -> None:
+        """Settle it because its message, or the actor, is lost."""
+        if loss is Loss.EXPIRED:
+            self.time_out()
+        elif loss in _FULL:
+            self.fail(MailboxFull(self.path))
+        elif loss is Loss.UNHANDLED:
+            self.fail(RemoteError(self.path, NotImplementedError("it takes no messages")))
+        else:
+            self.fail(ActorDied(self.path, reason))
+
+    async def wait(self) -> Any:
+        """Wait for the answer."""
+        if self._result is not None:
+            result, self._result = self._result, None
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return result.unwrap()
+        self._parked = trio.lowlevel.current_task()
+        return await trio.lowlevel.wait_task_rescheduled(self._give_up)
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self.open = False
+        self._parked = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+@final
+class Reply:
+    """The answer to a message, to be given later; see `Context.reply_later`.
+
+    If the actor ends or is started anew before that, the asker gets `ActorDied`.
+    """
+
+    __slots__ = ("_ask", "_inbox")
+
+    def __init__(self, inbox: "Inbox", ask: Ask | None) -> None:
+        self._inbox = inbox
+        self._ask = ask
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the message was asked, not told, and nothing has been answered."""
+        return self._ask is not None and self._ask.open
+
+    def send(self, reply: Any) -> None:
+        """Answer. A second answer, or one that comes too late, becomes a dead letter."""
+        if self._ask is not None:
+            self._inbox.answer(self._ask, reply)
+
+    def fail(self, error: Exception) -> None:
+        """Have the asker's `ask` raise `RemoteError` because of `error`."""
+        if self._ask is not None:
+            self._inbox.refuse(self._ask, error)
