@@ -14,11 +14,14 @@ from ._decisions import AutoShutdown as AutoShutdown
 from ._decisions import Strategy as Strategy
 from ._dynamic import DynamicSupervisor as DynamicSupervisor
 from ._errors import ActorDied as ActorDied
+from ._errors import AlreadyEnded as AlreadyEnded
 from ._errors import AskError as AskError
 from ._errors import AskTimeout as AskTimeout
 from ._errors import ChildEscalated as ChildEscalated
 from ._errors import ForeignSystem as ForeignSystem
 from ._errors import MailboxFull as MailboxFull
+from ._errors import NameTaken as NameTaken
+from ._errors import NotRegistered as NotRegistered
 from ._errors import RemoteError as RemoteError
 from ._errors import RestartsExhausted as RestartsExhausted
 from ._errors import SelfAsk as SelfAsk
@@ -27,6 +30,13 @@ from ._errors import StashFull as StashFull
 from ._errors import SupervisorClosed as SupervisorClosed
 from ._errors import SupervisorFull as SupervisorFull
 from ._errors import SupervisorNotRunning as SupervisorNotRunning
+from ._events import ActorEnded as ActorEnded
+from ._events import ActorRestarted as ActorRestarted
+from ._events import ActorStarted as ActorStarted
+from ._events import ActorStuck as ActorStuck
+from ._events import EventStream as EventStream
+from ._groups import Groups as Groups
+from ._groups import SendReport as SendReport
 from ._lanes import Delivery as Delivery
 from ._lanes import Lane as Lane
 from ._lanes import LaneCounts as LaneCounts
@@ -43,9 +53,13 @@ from ._reasons import Normal as Normal
 from ._reasons import Overload as Overload
 from ._reasons import Shutdown as Shutdown
 from ._reasons import flatten as flatten
+from ._receptionist import Receptionist as Receptionist
 from ._ref import ActorRef as ActorRef
+from ._registry import Registry as Registry
 from ._restarts import Backoff as Backoff
 from ._restarts import RestartWindow as RestartWindow
+from ._services import Listing as Listing
+from ._services import ServiceKey as ServiceKey
 from ._signals import Drain as Drain
 from ._signals import ReceiveTimeout as ReceiveTimeout
 from ._signals import Signal as Signal
@@ -66,8 +80,13 @@ __all__ = [
     "INFINITY",
     "Actor",
     "ActorDied",
+    "ActorEnded",
     "ActorRef",
+    "ActorRestarted",
+    "ActorStarted",
+    "ActorStuck",
     "ActorSystem",
+    "AlreadyEnded",
     "AskError",
     "AskTimeout",
     "AutoShutdown",
@@ -83,27 +102,36 @@ __all__ = [
     "Directive",
     "Drain",
     "DynamicSupervisor",
+    "EventStream",
     "ExitReason",
     "ForeignSystem",
+    "Groups",
     "InFlight",
     "InitFailed",
     "Killed",
     "Lane",
     "LaneCounts",
     "LinkBroken",
+    "Listing",
     "Loss",
     "Mailbox",
     "MailboxFull",
+    "NameTaken",
     "Normal",
+    "NotRegistered",
     "Overflow",
     "Overload",
     "ReceiveTimeout",
+    "Receptionist",
+    "Registry",
     "RemoteError",
     "Reply",
     "Restart",
     "RestartWindow",
     "RestartsExhausted",
     "SelfAsk",
+    "SendReport",
+    "ServiceKey",
     "Shutdown",
     "Signal",
     "StartTimeout",

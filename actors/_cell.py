@@ -18,9 +18,11 @@ from typing import Any, Final, final
 import trio
 
 from ._actor import Actor
+from ._bonds import Bonds
 from ._companions import Companions
 from ._context import Context
 from ._ending import Ending
+from ._events import ActorEnded, ActorRestarted, ActorStarted
 from ._inbox import Inbox
 from ._keeper import Keeper
 from ._reasons import Crash, ExitReason
@@ -63,6 +65,7 @@ class Cell:
         "_settlers",
         "actor",
         "args",
+        "bonds",
         "cause",
         "companions",
         "ending",
@@ -93,6 +96,7 @@ class Cell:
         self.phase: Phase = NEW
         self.reason: ExitReason | None = None  # of the end for good
         self.inbox: Inbox | None = None
+        self.bonds: Bonds | None = None
         self._settlers: trio.Event | None = None
         self._joiners: trio.Event | None = None
         self._farewells: dict[Hashable, Farewell] | None = None
@@ -152,6 +156,15 @@ class Cell:
                 self.inbox.close(self.reason)
         return self.inbox
 
+    def open_bonds(self) -> Bonds:
+        """Give the ties to other actors, made when they are first asked for."""
+        if self.bonds is not None:
+            return self.bonds
+        bonds = Bonds(self)
+        if self.phase is not ENDED:
+            self.bonds = bonds
+        return bonds
+
     def open_companions(self) -> Companions:
         """Give the companions of this incarnation, made when they are first asked for."""
         if self.companions is None:
@@ -167,6 +180,9 @@ class Cell:
             self.started_at = trio.current_time()
         if self._settlers is not None:
             self._tell_settlers()
+        events = self.keeper.commons.events
+        if events.subscriptions:
+            events.publish(ActorStarted(self.ref, self.incarnation))
 
     async def wait_started(self) -> bool:
         """Wait until the cell runs, or has ended; tell whether it runs."""
@@ -208,6 +224,9 @@ class Cell:
         if self.inbox is not None:
             self.inbox.renew(None if ending is None else ending.reason)
         self.phase = STARTING
+        events = self.keeper.commons.events
+        if events.subscriptions:
+            events.publish(ActorRestarted(self.ref, self.incarnation, cause, self.pause))
 
     def hand_over(self) -> None:
         """Leave the start of the next incarnation to the keeper, at its own time."""
@@ -220,15 +239,19 @@ class Cell:
         self.phase = ENDED
         self.reason = reason
         self.actor = None
+        # First of all: who hears of its dead letters finds it under no name any more.
+        farewells, self._farewells = self._farewells, None
+        for farewell in (farewells or {}).values():
+            farewell(self)
         if self.inbox is not None:
             self.inbox.close(reason)
         if self._settlers is not None:
             self._tell_settlers()
         if self._joiners is not None:
             self._joiners.set()
-        farewells, self._farewells = self._farewells, None
-        for farewell in (farewells or {}).values():
-            farewell(self)
+        events = self.keeper.commons.events
+        if events.subscriptions:
+            events.publish(ActorEnded(self.ref, reason))
 
     def at_end(self, key: Hashable, farewell: Farewell) -> None:
         """Have `farewell` called in the step in which the cell ends for good; it must not raise.

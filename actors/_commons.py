@@ -1,10 +1,15 @@
 """What all actors of one tree share."""
 
 from collections.abc import Callable
-from typing import Any, final
+from threading import get_ident
+from typing import Any, Final, final
 
 from ._alarms import Alarms
 from ._dead_letters import DeadLetters
+from ._events import EventStream
+from ._groups import Groups
+from ._receptionist import Receptionist
+from ._registry import Registry
 
 
 @final
@@ -23,7 +28,14 @@ class Commons:
     ) -> None:
         self.dead_letters = DeadLetters() if dead_letters is None else dead_letters
         self.alarms = Alarms(start_task)
+        self.thread: Final = get_ident()  # where they live
+        self.events: Final = EventStream()
+        self.registry: Final = Registry()
+        self.receptionist: Final = Receptionist()
+        self.groups: Final = Groups()
+        self._no_more_letters = self.dead_letters.subscribe(self.events.publish)
 
     def close(self) -> None:
-        """Let go of what needs a task."""
+        """Let go of what needs a task, and of what outlives the tree."""
         self.alarms.close()
+        self._no_more_letters()

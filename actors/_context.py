@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from ._actor import check_coroutine
 from ._asks import Reply
+from ._events import EventStream
+from ._groups import Groups
+from ._reach import cell_of
+from ._receptionist import Receptionist
 from ._ref import ActorRef
+from ._registry import Registry
 from ._spec import ChildSpec
 from ._tasks import ActorNursery
 from ._timers import Timers
@@ -90,6 +95,61 @@ class Context:
         it allows, the actor crashes.
         """
         return self._cell.open_companions().spawn(spec, args)
+
+    def watch(self, ref: ActorRef[Any]) -> None:
+        """Have `Actor.on_signal` get `Terminated` when another actor ends for good.
+
+        Exactly one for each death, also if the actor had ended before; none for a restart.
+        A watch survives the restarts of both sides.
+
+        Raises:
+            TypeError: this actor overrides neither `on_signal` nor `run`.
+            ValueError: it is this actor itself.
+            ForeignSystem: the other lives in another thread.
+        """
+        self._cell.open_bonds().watch(cell_of(ref))
+
+    def unwatch(self, ref: ActorRef[Any]) -> None:
+        """Take `watch` back, also if its signal waits in the mailbox already."""
+        self._cell.open_bonds().unwatch(cell_of(ref))
+
+    def link(self, ref: ActorRef[Any]) -> None:
+        """Let this actor and another end together, unless one comes to its `Normal` end.
+
+        When one has ended for good, the other is stopped because of `LinkBroken`, which is
+        abnormal, so that its restart policy says what follows; one between two incarnations
+        starts anew in any case. A link survives restarts, and breaks at once if the other
+        has ended already.
+
+        Raises:
+            ValueError: it is this actor itself.
+            ForeignSystem: the other lives in another thread.
+        """
+        self._cell.open_bonds().link(cell_of(ref).open_bonds())
+
+    def unlink(self, ref: ActorRef[Any]) -> None:
+        """Take `link` back, whichever of the two made it."""
+        self._cell.open_bonds().unlink(cell_of(ref).open_bonds())
+
+    @property
+    def registry(self) -> Registry:
+        """Unique names of the system's actors."""
+        return self._cell.keeper.commons.registry
+
+    @property
+    def receptionist(self) -> Receptionist:
+        """Which of the system's actors offer which service."""
+        return self._cell.keeper.commons.receptionist
+
+    @property
+    def groups(self) -> Groups:
+        """Groups of the system's actors that get the same messages."""
+        return self._cell.keeper.commons.groups
+
+    @property
+    def events(self) -> EventStream:
+        """What happens in the system. End subscriptions in `Actor.stopped`."""
+        return self._cell.keeper.commons.events
 
     @property
     def timers(self) -> Timers:

@@ -57,6 +57,7 @@ class DeadLetters:
         self.recent: Final[deque[DeadLetter]] = deque(maxlen=keep)
         self.by_loss: Final[Counter[Loss]] = Counter()
         self._subscribers: list[Callable[[DeadLetter], object]] = []
+        self._telling = False
 
     @property
     def count(self) -> int:
@@ -65,6 +66,9 @@ class DeadLetters:
 
     def subscribe(self, callback: Callable[[DeadLetter], object]) -> Callable[[], None]:
         """Have `callback` called with every dead letter from now on, in the sender's stack.
+
+        Except for those that subscribers bring about while they are told of one: these are
+        counted, kept and logged, but told to nobody, or it would never end.
 
         Returns:
             A function that ends the subscription; more calls do nothing.
@@ -89,11 +93,17 @@ class DeadLetters:
                 letter.target.path,
                 letter.loss.value,
             )
-        for callback in tuple(self._subscribers):
-            try:
-                callback(letter)
-            except Exception:
-                logger.exception("a subscriber to dead letters failed")
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            for callback in tuple(self._subscribers):
+                try:
+                    callback(letter)
+                except Exception:
+                    logger.exception("a subscriber to dead letters failed")
+        finally:
+            self._telling = False
 
 
 def worth_a_line(count: int) -> bool:

@@ -79,6 +79,50 @@ class SupervisorFull(Exception):
         return f"{self.path} has {self.children} children, as many as it may"
 
 
+class AlreadyEnded(Exception):
+    """Raised when an actor that has ended for good is to get a name or a place among others.
+
+    It ended while somebody held its reference: watch it, or look at `ActorRef.alive` first.
+    """
+
+    def __init__(self, path: str, reason: ExitReason) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path} has ended: {self.reason}"
+
+
+class NameTaken(Exception):
+    """Raised by `Registry.register` when another live actor has the name.
+
+    Choose another name, or stop its holder and wait for its end with `join`.
+    """
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(name, holder)
+        self.name = name
+        self.holder = holder
+
+    def __str__(self) -> str:
+        return f"the name {self.name!r} is taken by {self.holder}"
+
+
+class NotRegistered(LookupError):
+    """Raised by `Registry.require` when no live actor has the name.
+
+    Its actor was not started yet, or has ended; `Registry.find` answers None instead.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"no actor is registered as {self.name!r}"
+
+
 class AskError(Exception):
     """Raised by `ActorRef.ask` when there is no reply; always one of the four below."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias, final
 
 from ._reasons import ExitReason
 from ._ref import ActorRef
+from ._services import Listing
 
 
 @final
@@ -42,4 +43,4 @@ class Drain:
 
 DRAIN: Final = Drain()
 
-Signal: TypeAlias = Terminated | ReceiveTimeout | Drain
+Signal: TypeAlias = Terminated | ReceiveTimeout | Drain | Listing

@@ -221,6 +221,7 @@ class Supervisor(Actor[Any]):
             self.forget(cell, reason)
             return
         if cell in self._children.regrouping:
+            cell.pause = 0  # it is started again for another's crash
             cell.renew(reason)
             cell.hand_over()
             return

@@ -11,10 +11,14 @@ from ._cell import Cell
 from ._commons import Commons
 from ._dead_letters import DeadLetters
 from ._dynamic import DynamicSupervisor
+from ._events import EventStream
+from ._groups import Groups
 from ._household import Household
 from ._life import start
 from ._reasons import Crash, ExitReason, Shutdown, flatten
+from ._receptionist import Receptionist
 from ._ref import ActorRef
+from ._registry import Registry
 from ._spec import ChildSpec
 from ._stuck import report_stuck
 from ._supervisor import OnExit, Supervisor
@@ -35,6 +39,26 @@ class ActorSystem:
     def dead_letters(self) -> DeadLetters:
         """The messages that nobody will handle."""
         return self._top.commons.dead_letters
+
+    @property
+    def registry(self) -> Registry:
+        """Unique names of the actors."""
+        return self._top.commons.registry
+
+    @property
+    def receptionist(self) -> Receptionist:
+        """Which actors offer which service."""
+        return self._top.commons.receptionist
+
+    @property
+    def groups(self) -> Groups:
+        """Groups of actors that get the same messages."""
+        return self._top.commons.groups
+
+    @property
+    def events(self) -> EventStream:
+        """What happens to the actors."""
+        return self._top.commons.events
 
     @property
     def children(self) -> Iterable[ActorRef[Any]]:
