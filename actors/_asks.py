@@ -9,6 +9,10 @@
 
 Who asks parks; who answers wakes it in the same step. An answer that finds nobody waiting
 is left to the caller of `Ask.settle`, which makes a dead letter of it.
+
+When an asker waits no longer, because its time is over or because it was cancelled, then its
+message is not handled any more, and what its handler is asking others for its sake times out.
+So a limit anywhere holds for all that is done below it, and costs nothing until it is over.
 """
 
 from typing import TYPE_CHECKING, Any, Final, final
@@ -21,6 +25,7 @@ from ._lanes import Loss
 from ._reasons import ExitReason
 
 if TYPE_CHECKING:
+    from ._cell import Cell
     from ._inbox import Inbox
 
 # Losses that mean that the mailbox was too full, not that the actor is gone.
@@ -31,25 +36,37 @@ _FULL: Final = frozenset({Loss.REJECTED, Loss.DROPPED, Loss.COALESCED, Loss.OVER
 class Ask:
     """One question, from the moment it is put until it is settled."""
 
-    __slots__ = ("_parked", "_result", "open", "path", "timeout")
+    __slots__ = ("_cell", "_result", "inner", "open", "task", "timeout")
 
-    def __init__(self, path: str, timeout: float) -> None:
-        self.path: Final = path  # of the one who is asked
+    def __init__(self, cell: "Cell", timeout: float, outer: "Ask | None") -> None:
+        self._cell = cell  # of the one who is asked
         self.timeout: Final = timeout  # seconds that it was given
-        self.open = True  # nothing has been answered, and somebody waits
-        self._parked: trio.lowlevel.Task | None = None
+        self.task: trio.lowlevel.Task | None = None  # who waits, from then on
         self._result: outcome.Outcome[Any] | None = None
+        self.open = True  # nothing has been answered, and somebody waits
+        self.inner: Ask | None = None  # what is asked at the moment in order to answer this one
+        if outer is not None:
+            outer.inner = self
+            if not outer.open:
+                self.time_out()
+
+    @property
+    def path(self) -> str:
+        """Where the one who is asked is."""
+        return self._cell.path
 
     def settle(self, result: outcome.Outcome[Any]) -> bool:
         """Give the answer; False if there was one already, or nobody waits any more."""
         if not self.open:
             return False
         self.open = False
-        if self._parked is None:
+        if self.task is None:
             self._result = result
         else:
-            task, self._parked = self._parked, None
-            trio.lowlevel.reschedule(task, result)
+            trio.lowlevel.reschedule(self.task, result)
+            self.task = None
+        if self.inner is not None:
+            self.inner.time_out()
         return True
 
     def answer(self, reply: Any) -> bool:
@@ -75,18 +92,17 @@ class Ask:
         else:
             self.fail(ActorDied(self.path, reason))
 
-    async def wait(self) -> Any:
-        """Wait for the answer."""
-        if self._result is not None:
-            result, self._result = self._result, None
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return result.unwrap()
-        self._parked = trio.lowlevel.current_task()
-        return await trio.lowlevel.wait_task_rescheduled(self._give_up)
+    def result(self) -> Any:
+        """Give the answer, if it came before anybody waited for it."""
+        assert self._result is not None
+        return self._result.unwrap()
 
-    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+    def give_up(self, _: object) -> trio.lowlevel.Abort:
+        """Wait no longer; see `trio.lowlevel.wait_task_rescheduled`."""
         self.open = False
-        self._parked = None
+        self.task = None
+        if self.inner is not None:
+            self.inner.time_out()
         return trio.lowlevel.Abort.SUCCEEDED
 
 

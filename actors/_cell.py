@@ -76,9 +76,11 @@ class Cell:
         "pause",
         "phase",
         "reason",
+        "resumes_at",
         "scope",
         "spec",
         "started_at",
+        "stuck",
         "task",
         "uid",
         "unique",
@@ -112,6 +114,8 @@ class Cell:
         self.window: RestartWindow | None = None
         self.failures = 0  # in a row, for the backoff
         self.pause = 0.0  # seconds before the next incarnation starts
+        self.resumes_at = 0.0  # when the pause is over
+        self.stuck = False  # it was cancelled, and has not ended
         self.started_at = 0.0
 
     # Who and where.
@@ -218,6 +222,7 @@ class Cell:
         """Get ready for the next incarnation; `start` runs it."""
         ending, self.ending = self.ending, None
         self.actor = None
+        self.stuck = False
         self.cause = cause
         self.incarnation += 1
         self.scope = trio.CancelScope()
@@ -252,6 +257,8 @@ class Cell:
         events = self.keeper.commons.events
         if events.subscriptions:
             events.publish(ActorEnded(self.ref, reason))
+        if reason.abnormal:
+            self.keeper.commons.note_end(self.path, self.uid, reason)
 
     def at_end(self, key: Hashable, farewell: Farewell) -> None:
         """Have `farewell` called in the step in which the cell ends for good; it must not raise.
@@ -309,7 +316,7 @@ class Cell:
             return
         now = trio.current_time()
         if self.ending is None:
-            ending = self.ending = Ending(reason, for_good=for_good)
+            ending = self.ending = Ending(reason, now, for_good=for_good)
             drains = for_good and (self.spec.drain if drain is None else drain)
             if not self._agrees_to_stop(reason, drains=drains):
                 self.scope.cancel(reason=f"stopped: {reason}")
@@ -318,6 +325,8 @@ class Cell:
         else:
             ending = self.ending
             ending.ask_again(reason, for_good=for_good)
+            if drain is False and ending.grace_given:
+                self.open_inbox().ask_to_stop(drain=False)  # what waits is not handled after all
         ending.be_over_by(deadline, now, self.spec.cleanup_timeout)
         self.scope.deadline = min(self.scope.deadline, ending.cancel_at)
 
@@ -326,7 +335,8 @@ class Cell:
         if not self.lives:
             self._forget(reason, for_good=True)
             return
-        self.ending = Ending(reason, self.deadline, for_good=True)
+        since = trio.current_time() if self.ending is None else self.ending.since
+        self.ending = Ending(reason, since, self.deadline, for_good=True)
         self.scope.cancel(reason=f"killed: {reason}")
 
     def _forget(self, reason: ExitReason, *, for_good: bool) -> None:

@@ -63,9 +63,10 @@ class Context:
 
     @property
     def deadline(self) -> float:
-        """When the message that is being handled is due, on trio's clock; infinity if never.
+        """Until when the message that is being handled is of use, on trio's clock.
 
-        What the handler asks others has to be answered by then, too.
+        As `tell` or the `timeout` of `ask` says; infinity if neither does. What the handler
+        asks others has to be answered by then, too.
         """
         return inf if self._cell.inbox is None else self._cell.inbox.deadline
 

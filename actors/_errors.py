@@ -1,5 +1,7 @@
 """What the actors package raises, on one page."""
 
+from math import inf
+
 from ._reasons import ExitReason
 
 
@@ -149,7 +151,8 @@ class ActorDied(AskError):
 class AskTimeout(AskError):
     """Raised by `ActorRef.ask` when no reply came in time.
 
-    If the message is still waiting in the mailbox, it will not be handled. If it was being
+    Also raised in a handler when the one who asked for what it does waits no longer. If the
+    message is still waiting in the mailbox, it will not be handled. If it was being
     handled, it will be to the end, and its reply becomes a dead letter.
     """
 
@@ -158,6 +161,8 @@ class AskTimeout(AskError):
         self.seconds = seconds
 
     def __str__(self) -> str:
+        if self.seconds == inf:
+            return f"{self.path} has not replied before those who wait for it gave up"
         return f"{self.path} has not replied within {self.seconds:g} seconds"
 
 

@@ -123,25 +123,30 @@ class Inbox:
         task = trio.lowlevel.current_task()
         if task is cell.task:
             raise SelfAsk(cell.path)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        own = inf
+        deadline = inf
+        outer = None
         asker = _handling.get(None)
         if asker is not None and asker._cell.task is task:
-            own = asker.deadline
-        if timeout != inf or own != inf:
+            deadline = asker.deadline
+            outer = asker.asked
+        if timeout != inf or deadline != inf:
             now = trio.current_time()
-            own = min(own, now + timeout)
-            timeout = max(own - now, 0)
-        ask = Ask(cell.path, timeout)
-        deadline = min(own, trio.current_effective_deadline())
+            deadline = min(deadline, now + timeout)
+            timeout = max(deadline - now, 0)
+        ask = Ask(cell, timeout, outer)
         self.mailbox.put(Envelope(message, sender, deadline, ask), MESSAGES)
-        if own == inf:
-            return await ask.wait()
-        alarm = cell.keeper.commons.alarms.call_at(own, ask.time_out)
+        alarm = None if deadline == inf else self.call_at(deadline, ask.time_out)
         try:
-            return await ask.wait()
+            if ask.open:
+                ask.task = task
+                return await trio.lowlevel.wait_task_rescheduled(ask.give_up)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return ask.result()
         finally:
-            alarm.cancel()
+            if alarm is not None:
+                alarm.cancel()
+            if outer is not None:
+                outer.inner = None
 
     # From the actor.
 
@@ -153,18 +158,28 @@ class Inbox:
         while True:
             item = await (self._next() if self._front else mailbox.get())
             self._in_flight = item
-            if isinstance(item, Special):
-                if item is STOP:
+            try:
+                if not isinstance(item, Special):
+                    await self.behaviour(item)
+                elif isinstance(item, Envelope):
+                    if self._take_up(item):
+                        reply = await self.behaviour(item.message)
+                        if item.ask is not None and self._in_flight is item:
+                            self.answer(item.ask, reply)
+                elif isinstance(item, Notice):
+                    await self._handle_notice(actor, item)
+                elif item is STOP:
                     self._in_flight = _NOTHING
                     return
-                await self._handle_special(actor, item)
-                continue
-            try:
-                await self.behaviour(item)
+                else:
+                    self.mailbox.seal(MESSAGES, STOP)
+                    await actor.on_signal(DRAIN)
             except Exception as error:
                 if not self._goes_on_after(item, error):
                     raise
             self._in_flight = _NOTHING
+            self.sender = None
+            self.deadline = inf
             if self._idle is not None:
                 self._idle.touch()
 
@@ -196,11 +211,17 @@ class Inbox:
 
     def answer(self, ask: Ask, reply: Any) -> None:
         """Answer a question; what comes too late becomes a dead letter."""
-        self._settled(ask, reply, in_time=ask.answer(reply))
+        if self._unanswered is not None:
+            self._unanswered.discard(ask)
+        if not ask.answer(reply):
+            self._publish(reply, None, Loss.LATE)
 
     def refuse(self, ask: Ask, error: Exception) -> None:
         """Answer a question with an error; what comes too late becomes a dead letter."""
-        self._settled(ask, error, in_time=ask.fail(RemoteError(ask.path, error)))
+        if self._unanswered is not None:
+            self._unanswered.discard(ask)
+        if not ask.fail(RemoteError(ask.path, error)):
+            self._publish(error, None, Loss.LATE)
 
     def stash(self) -> None:
         """Keep the message in the actor's hands for later."""
@@ -247,6 +268,11 @@ class Inbox:
     def idle(self) -> bool:
         """Whether no message waits, and none is being handled."""
         return self._in_flight is _NOTHING and not self._front and not self.mailbox.depth(MESSAGES)
+
+    @property
+    def asked(self) -> Ask | None:
+        """The question in the actor's hands, if it is one and still has to be answered."""
+        return self._in_flight.ask if isinstance(self._in_flight, Envelope) else None
 
     @property
     def in_flight(self) -> object | None:
@@ -322,40 +348,28 @@ class Inbox:
         assert self._front
         return self._front.popleft()
 
-    async def _handle_special(self, actor: Actor[Any], item: Special) -> None:
-        """Handle what is not a plain message."""
-        try:
-            if isinstance(item, Envelope):
-                if self._take_up(item):
-                    assert self.behaviour is not None
-                    reply = await self.behaviour(item.message)
-                    if item.ask is not None and self._in_flight is item:
-                        self.answer(item.ask, reply)
-            elif isinstance(item, Notice):
-                message = item.open()
-                if message is VOID:
-                    pass
-                elif item.is_signal:
-                    await actor.on_signal(message)
-                else:
-                    assert self.behaviour is not None
-                    await self.behaviour(message)
-            elif item is START_TO_DRAIN:
-                self.mailbox.seal(MESSAGES, STOP)
-                await actor.on_signal(DRAIN)
-        except Exception as error:
-            if not self._goes_on_after(item, error):
-                raise
-        self._done(item)
+    async def _handle_notice(self, actor: Actor[Any], notice: Notice) -> None:
+        """Handle what becomes a message or a signal only now."""
+        message = notice.open()
+        if message is not VOID:
+            if notice.is_signal:
+                await actor.on_signal(message)
+            else:
+                assert self.behaviour is not None
+                await self.behaviour(message)
+        notice.handled()
 
     def _take_up(self, envelope: Envelope) -> bool:
         """Make what travels with a message the actor's; False if it has come too late."""
-        if envelope.deadline != inf and envelope.deadline <= trio.current_time():
+        deadline, ask = envelope.deadline, envelope.ask
+        if (ask is not None and not ask.open) or (
+            deadline != inf and deadline <= trio.current_time()
+        ):
             self._in_flight = _NOTHING
             self.lose(envelope, Loss.EXPIRED)
             return False
         self.sender = envelope.sender
-        self.deadline = envelope.deadline
+        self.deadline = deadline
         return True
 
     def _goes_on_after(self, item: Any, error: Exception) -> bool:
@@ -368,6 +382,8 @@ class Inbox:
             ask.fail(RemoteError(ask.path, error))
         if not resumes:
             return False
+        if isinstance(item, Notice):
+            item.handled()
         logger.exception("%s goes on after a message that failed", self._cell.path)
         if held:
             self.lose(item, Loss.CRASHED)
@@ -377,12 +393,11 @@ class Inbox:
         """Forget the message that was in the actor's hands; who asked and got nothing gets None."""
         if isinstance(item, Notice):
             item.handled()
-        elif isinstance(item, Envelope):
-            if item.ask is not None and self._in_flight is item and item.ask.open:
-                self.answer(item.ask, None)
-            self.sender = None
-            self.deadline = inf
+        elif isinstance(item, Envelope) and item.ask is not None and item.ask.open:
+            self.answer(item.ask, None)
         self._in_flight = _NOTHING
+        self.sender = None
+        self.deadline = inf
         if self._idle is not None:
             self._idle.touch()
 
@@ -421,12 +436,6 @@ class Inbox:
         if cell.ending is not None:
             return cell.ending.reason
         return cell.cause or NORMAL
-
-    def _settled(self, ask: Ask, reply: Any, *, in_time: bool) -> None:
-        if self._unanswered is not None:
-            self._unanswered.discard(ask)
-        if not in_time:
-            self._publish(reply, None, Loss.LATE)
 
     def _publish(self, message: Any, sender: ActorRef[Any] | None, loss: Loss) -> None:
         cell = self._cell

@@ -56,7 +56,7 @@ class Loss(Enum):
     CRASHED = "the actor crashed while handling it"
     CANCELLED = "the actor was cancelled while handling it"
     UNHANDLED = "the actor takes no messages"
-    EXPIRED = "its deadline had passed when its turn came"
+    EXPIRED = "its deadline had passed, or its asker waited no longer, when its turn came"
     LATE = "it is a reply that nobody waits for any more"
 
 

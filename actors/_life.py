@@ -40,7 +40,8 @@ async def live(cell: Cell) -> None:
                 if cell.ending is not None and not cell.ending.grace_given:
                     await trio.lowlevel.checkpoint()  # cancelled before its first step
                 if cell.pause:
-                    await trio.sleep(cell.pause)
+                    cell.resumes_at = trio.current_time() + cell.pause
+                    await trio.sleep_until(cell.resumes_at)
                 if actor is None:
                     actor = cell.actor = cell.spec.make_actor(cell.args)
                 kind = type(actor)
@@ -66,6 +67,9 @@ async def live(cell: Cell) -> None:
     reason = _reason_for(cell, crash, passing)
     if begun and actor is not None and type(actor).stopped is not Actor.stopped:
         reason, passing = await _clean_up(cell, actor, reason, passing)
+        if cell.companions is not None:  # those that only `stopped` has asked for
+            await cell.companions.aclose(None)
+            cell.companions = None
     cell.task = None
     try:
         cell.keeper.child_ended(cell, reason, may_restart=passing is None)

@@ -1,5 +1,6 @@
 """How the rest of the program holds an actor: by a reference that outlives restarts."""
 
+from collections.abc import Coroutine
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
@@ -54,16 +55,16 @@ class ActorRef(Generic[M]):
         """
         return await self._cell.open_inbox().send(message, sender, deadline)
 
-    async def ask(
+    def ask(
         self, message: M, *, timeout: float = inf, sender: "ActorRef[Any] | None" = None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Put a message into the actor's mailbox, and give what its `receive` returns for it.
 
-        The time to wait travels with the message: it is the least of `timeout`, the
-        deadlines of the cancel scopes around this call, and, in the handler of another
-        actor, the deadline of the message that it handles. An actor whose turn for it comes
-        later does not handle it. Here alone `timeout` is a parameter and not the caller's
-        `trio.fail_after`, which would double the cost, and hide whose time was over.
+        The time to wait is limited by `timeout`, by the cancel scopes around this call, and,
+        in the handler of an actor, by what limits the message that it handles. When it is
+        over, the message is not handled any more if it still waits for its turn, and what is
+        being asked further in order to answer it times out as well. `timeout` is a parameter,
+        since a `trio.fail_after` for each ask doubles its cost; both hold.
 
         Args:
             message: what the actor's `receive` gets.
@@ -81,7 +82,8 @@ class ActorRef(Generic[M]):
         """
         if not timeout >= 0:
             raise ValueError(f"timeout must be 0 seconds or more; it is {timeout!r}")
-        return await self._cell.open_inbox().ask(message, sender, timeout)
+        cell = self._cell
+        return (cell.inbox or cell.open_inbox()).ask(message, sender, timeout)
 
     def stop(self, by: str = "", *, drain: bool | None = None) -> None:
         """Ask the actor to end for good, in the time that its spec gives; see `join`.
