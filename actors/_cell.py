@@ -325,7 +325,7 @@ class Cell:
         else:
             ending = self.ending
             ending.ask_again(reason, for_good=for_good)
-            if drain is False and type(self.actor).run is Actor.run:
+            if drain is False and self.actor is not None and type(self.actor).run is Actor.run:
                 self.open_inbox().ask_to_stop(drain=False)  # what waits is not handled after all
         ending.be_over_by(deadline, now, self.spec.cleanup_timeout)
         self.scope.deadline = min(self.scope.deadline, ending.cancel_at)
