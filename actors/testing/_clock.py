@@ -23,10 +23,6 @@ _SILENCE: Final = 0.02
 _OWN_SOCKETS: Final = 1
 
 
-class HardStop(BaseException):
-    """Raised in trio's loop, to end a run that does not end when it is cancelled."""
-
-
 @final
 class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
     """Starts at 0, and jumps to the next deadline when all tasks wait.
@@ -38,8 +34,8 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
 
     def __init__(self, on_deadlock: Callable[[], object]) -> None:
         self.now = 0.0
-        self.broken = False
-        """Set to end the run at once: the loop fails when it asks for the time."""
+        self.broken: BaseException | None = None
+        """Set to break the run off: raised in trio's loop when it asks for the time."""
         self.waited_outside = False
         """Whether a thread or a socket was waited for, in real time."""
         self._on_deadlock = on_deadlock
@@ -51,8 +47,8 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
 
     def current_time(self) -> float:
         """Give the virtual time."""
-        if self.broken:
-            raise HardStop
+        if self.broken is not None:
+            raise self.broken
         return self.now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:

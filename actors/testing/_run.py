@@ -6,21 +6,26 @@ Trio calls a `Run` before each step of a task. Only one is in progress in a proc
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Protocol, final
 
 import trio
 
 from .._ref import ActorRef
 from ._clock import VirtualClock
+from ._hard_stop import HardStop, SpinStop, end_waits
 from ._plan import Plan
 from ._schedule import Schedule
 from ._simulation import SIMULATION, Line
 
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}")
 
-# After the run was cancelled for having too many steps: as many more, to come to an end.
+# After a run was cancelled for its length: so many steps more to come to an end by itself,
+# and then as many while its tasks are stopped, before it is broken off.
 _LAST_STEPS: Final = 10_000
+
+# How often all tasks may wait for ever again, after those that did so were stopped.
+_DEADLOCKS: Final = 1000
 
 
 class Cancellable(Protocol):
@@ -56,6 +61,8 @@ class Run(trio.abc.Instrument):
         self.waiting: tuple[str, ...] | None = None
         """Where the tasks wait, once there was a deadlock."""
         self.deadlock_at = 0.0
+        self._deadlocks = 0
+        self._spin_stop: SpinStop | None = None
         self.endless: list[Line] | None = None
         """The last lines before the run was ended for its length."""
         self.failure: BaseException | None = None
@@ -108,7 +115,7 @@ class Run(trio.abc.Instrument):
                 self._cancel()
             self.lines.append((self.clock.now, step, label, None))
         if step >= self._max_steps:
-            self._stop_endless(step)
+            self._stop_endless(step, task)
 
     # The scenario calls these, by functions of this package.
 
@@ -172,27 +179,32 @@ class Run(trio.abc.Instrument):
             except Exception as error:  # noqa: BLE001 - raised again when the run is over
                 self.failure = error
 
-    def _stop_endless(self, step: int) -> None:
+    def _stop_endless(self, step: int, task: trio.lowlevel.Task) -> None:
         if self.endless is None:
             self.endless = self.lines[-20:]
             self.scope.cancel(reason="the simulation has too many steps")
+        elif step >= self._max_steps + 2 * _LAST_STEPS:
+            self.clock.broken = HardStop()
         elif step >= self._max_steps + _LAST_STEPS:
-            self.clock.broken = True
+            if self._spin_stop is None:
+                self._spin_stop = SpinStop()
+            self._spin_stop.before_task_step(task)
 
     def _found_deadlock(self) -> None:
-        if self.waiting is not None or self.over:
-            self.clock.broken = True
-            return
-        self.deadlock_at = self.clock.now
-        self.waiting = tuple(
-            f"{label} in {_where(task)}" for task, label in self._living() if label is not None
-        )
-        self.scope.cancel(reason="the simulation is in a deadlock")
-
-    def _living(self) -> Iterator[tuple[trio.lowlevel.Task, str | None]]:
-        for task, label in self._labels.items():
-            if task.coro.cr_frame is not None:
-                yield task, label
+        waiting = {
+            task: label
+            for task, label in self._labels.items()
+            if label is not None and task.coro.cr_frame is not None
+        }
+        self._deadlocks += 1
+        if not waiting or self._deadlocks > _DEADLOCKS:
+            self.clock.broken = HardStop()
+        elif self.waiting is None:
+            self.deadlock_at = self.clock.now
+            self.waiting = tuple(f"{label} in {_where(task)}" for task, label in waiting.items())
+            self.scope.cancel(reason="the simulation is in a deadlock")
+        else:
+            end_waits(waiting)
 
 
 def note(text: str) -> None:

@@ -10,8 +10,8 @@ from typing import TypeVar, TypeVarTuple
 import trio
 
 from .. import _cell
-from ._clock import HardStop
 from ._errors import Deadlock, EndlessRun, NestedSimulation
+from ._hard_stop import HardStop
 from ._plan import Plan
 from ._run import Run
 from ._simulation import Simulation, render
