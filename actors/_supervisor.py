@@ -6,10 +6,10 @@ it ended; what takes several steps is put into the supervisor's own mailbox and 
 """
 
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
-from random import Random
 from typing import Any, ClassVar, Final
 
 import trio
@@ -117,7 +117,8 @@ class Supervisor(Actor[Any]):
         self._children = Children()
         self._cell: Cell | None = None
         self._commons: Commons | None = None
-        self._random = Random(seed)
+        # By default from `random`, so that a test that seeds it sees the same pauses again.
+        self._random = random.Random(random.getrandbits(64) if seed is None else seed)
         for spec in children:
             self._add(spec, ())
 
