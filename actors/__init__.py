@@ -13,6 +13,7 @@ from ._dead_letters import DeadLetters as DeadLetters
 from ._decisions import AutoShutdown as AutoShutdown
 from ._decisions import Strategy as Strategy
 from ._dynamic import DynamicSupervisor as DynamicSupervisor
+from ._ends import ActorEnd as ActorEnd
 from ._errors import ActorDied as ActorDied
 from ._errors import AlreadyEnded as AlreadyEnded
 from ._errors import AskError as AskError
@@ -64,6 +65,8 @@ from ._signals import Drain as Drain
 from ._signals import ReceiveTimeout as ReceiveTimeout
 from ._signals import Signal as Signal
 from ._signals import Terminated as Terminated
+from ._snapshot import ActorSnapshot as ActorSnapshot
+from ._snapshot import Snapshot as Snapshot
 from ._spec import INFINITY as INFINITY
 from ._spec import ChildSpec as ChildSpec
 from ._spec import Directive as Directive
@@ -80,9 +83,11 @@ __all__ = [
     "INFINITY",
     "Actor",
     "ActorDied",
+    "ActorEnd",
     "ActorEnded",
     "ActorRef",
     "ActorRestarted",
+    "ActorSnapshot",
     "ActorStarted",
     "ActorStuck",
     "ActorSystem",
@@ -134,6 +139,7 @@ __all__ = [
     "ServiceKey",
     "Shutdown",
     "Signal",
+    "Snapshot",
     "StartTimeout",
     "StashFull",
     "Strategy",

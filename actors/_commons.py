@@ -1,15 +1,23 @@
 """What all actors of one tree share."""
 
+from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Final, final
 
+import trio
+
 from ._alarms import Alarms
 from ._dead_letters import DeadLetters
+from ._ends import ActorEnd, words_for
 from ._events import EventStream
 from ._groups import Groups
+from ._reasons import ExitReason
 from ._receptionist import Receptionist
 from ._registry import Registry
+
+# Abnormal ends that are kept for reports.
+ENDS_KEPT: Final = 50
 
 
 @final
@@ -33,7 +41,13 @@ class Commons:
         self.registry: Final = Registry()
         self.receptionist: Final = Receptionist()
         self.groups: Final = Groups()
+        self.ended: Final[deque[ActorEnd]] = deque(maxlen=ENDS_KEPT)
         self._no_more_letters = self.dead_letters.subscribe(self.events.publish)
+
+    def note_end(self, path: str, uid: int, reason: ExitReason) -> None:
+        """Keep an abnormal end for reports."""
+        at = trio.current_time() if trio.lowlevel.in_trio_run() else None
+        self.ended.append(ActorEnd(path, uid, words_for(reason), at))
 
     def close(self) -> None:
         """Let go of what needs a task, and of what outlives the tree."""

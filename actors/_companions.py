@@ -18,26 +18,25 @@ if TYPE_CHECKING:
 class Companions:
     """The nursery of one incarnation, and its children as soon as it spawns the first."""
 
-    __slots__ = ("_cell", "_household", "tasks")
+    __slots__ = ("_cell", "household", "tasks")
 
     def __init__(self, cell: "Cell") -> None:
         self._cell = cell
-        self._household: Household | None = None
+        self.household: Household | None = None
         self.tasks: Final = ActorNursery(self._task_failed)
         cell.keeper.start_helper(self.tasks.run, f"{cell.spec.id} nursery")
 
     def spawn(self, spec: ChildSpec, args: tuple[object, ...]) -> ActorRef[Any]:
         """Start a child of this incarnation."""
-        if self._household is None:
-            self._household = self._cell.keeper.open_household(self._cell)
-        return self._household.start_child(spec, *args)
+        if self.household is None:
+            self.household = self._cell.keeper.open_household(self._cell)
+        return self.household.start_child(spec, *args)
 
     async def aclose(self, crash: BaseException | None) -> BaseException | None:
         """End all of them, and add their failure to the actor's own."""
         cell = self._cell
-        if self._household is not None:
-            household, self._household = self._household, None
-            await household.aclose(at_once=cell.scope.cancel_called, deadline=cell.deadline)
+        if self.household is not None:
+            await self.household.aclose(at_once=cell.scope.cancel_called, deadline=cell.deadline)
         failure = await self.tasks.aclose()
         if failure is None or crash is None:
             return crash or failure

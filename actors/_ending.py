@@ -14,9 +14,12 @@ from ._reasons import ExitReason
 class Ending:
     """One request to end, which asked again can only become more urgent, or final."""
 
-    __slots__ = ("cancel_at", "deadline", "for_good", "grace_given", "reason")
+    __slots__ = ("cancel_at", "deadline", "for_good", "grace_given", "reason", "since")
 
-    def __init__(self, reason: ExitReason, deadline: float = inf, *, for_good: bool) -> None:
+    def __init__(
+        self, reason: ExitReason, since: float, deadline: float = inf, *, for_good: bool
+    ) -> None:
+        self.since = since
         self.reason = reason
         self.for_good = for_good  # no restart will follow
         self.grace_given = False  # the actor may end by itself

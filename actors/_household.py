@@ -25,9 +25,9 @@ class Household:
         self._owner = owner
         self._failure: BaseException | None = None
         self._supervisor = DynamicSupervisor()
-        self._cell = Cell(self, ChildSpec("children", lambda: self._supervisor), (), unique=True)
-        self._cell.phase = Phase.STARTING
-        self._supervisor._cell = self._cell  # children have a path before it runs
+        self.cell = Cell(self, ChildSpec("children", lambda: self._supervisor), (), unique=True)
+        self.cell.phase = Phase.STARTING
+        self._supervisor._cell = self.cell  # children have a path before it runs
         owner.open_companions().tasks.start_soon(self._live)
 
     @property
@@ -52,11 +52,11 @@ class Household:
     async def aclose(self, *, at_once: bool, deadline: float) -> None:
         """Stop or kill the children, and wait for their end, shielded."""
         if at_once:
-            self._cell.kill(Killed(self.path))
+            self.cell.kill(Killed(self.path))
         else:
-            self._cell.stop(Shutdown(self.path), deadline)
+            self.cell.stop(Shutdown(self.path), deadline)
         with trio.CancelScope(shield=True):
-            await self._cell.join()
+            await self.cell.join()
 
     def child_ended(self, cell: Cell, reason: ExitReason, *, may_restart: bool) -> None:  # noqa: ARG002
         """Keep a crash for the actor."""
@@ -77,6 +77,6 @@ class Household:
         return Household(cell)
 
     async def _live(self) -> None:
-        await live(self._cell)
+        await live(self.cell)
         if self._failure is not None:
             raise self._failure

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 class Household(Protocol):
     """The children of one incarnation of an actor that is no supervisor itself."""
 
+    @property
+    def cell(self) -> "Cell":
+        """The supervisor of the children."""
+
     def start_child(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
         """Start one more child."""
 

@@ -3,20 +3,26 @@
 import logging
 
 from ._cell import Cell
+from ._events import ActorStuck
+from ._waits import frames_of, waits_in_a_thread
 
 logger = logging.getLogger(__name__)
 
 
 def report_stuck(cell: Cell) -> None:
-    """Log a child that does not end, with the place where it hangs, the innermost call last."""
-    places = []
-    if cell.task is not None:
-        places = [
-            f"  {frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}"
-            for frame, line in cell.task.iter_await_frames()
-        ]
-    logger.error(
-        "%s is stuck: it was asked to stop and cancelled, but has not ended; it waits at\n%s",
-        cell.path,
-        "\n".join(places),
+    """Log and publish a child that does not end, with the place where it hangs."""
+    cell.stuck = True
+    frames = tuple(
+        f"{code.co_filename}:{line} in {code.co_qualname}" for code, line in frames_of(cell.task)
     )
+    logger.error(
+        "%s is stuck: it was asked to stop and cancelled, but has not ended; it waits at\n%s%s",
+        cell.path,
+        "\n".join(f"  {frame}" for frame in frames),
+        "\n  for a worker thread, which nothing can end but its own code"
+        if waits_in_a_thread(cell.task)
+        else "",
+    )
+    events = cell.keeper.commons.events
+    if events.subscriptions:
+        events.publish(ActorStuck(cell.ref, frames))

@@ -19,6 +19,7 @@ from ._reasons import Crash, ExitReason, Shutdown, flatten
 from ._receptionist import Receptionist
 from ._ref import ActorRef
 from ._registry import Registry
+from ._snapshot import Snapshot, take_snapshot
 from ._spec import ChildSpec
 from ._stuck import report_stuck
 from ._supervisor import OnExit, Supervisor
@@ -64,6 +65,11 @@ class ActorSystem:
     def children(self) -> Iterable[ActorRef[Any]]:
         """The actors directly below the root, in the order of their start."""
         return self._root.children
+
+    def snapshot(self) -> Snapshot:
+        """Take a picture of all actors of this moment, to look at or to print; see `Snapshot`."""
+        assert self._root._cell is not None
+        return take_snapshot(self._root._cell, self._top.commons)
 
     def spawn(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
         """Start an actor below the root, as the last in order, and return at once.
