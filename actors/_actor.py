@@ -18,9 +18,10 @@ def check_coroutine(function: object, name: str) -> None:
     """See that a handler can be awaited.
 
     Raises:
-        TypeError: it is a plain function.
+        TypeError: it is a plain function or method.
     """
     inner = inspect.unwrap(function) if callable(function) else function
+    inner = getattr(inner, "__func__", inner)  # of a method
     if inspect.isfunction(inner) and not inspect.iscoroutinefunction(inner):
         raise TypeError(f"{name} must be a coroutine function: write `async def`")
 

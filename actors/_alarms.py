@@ -7,6 +7,7 @@ limit of an ask, are taken back long before they are due. Times are on trio's cl
 import heapq
 import logging
 from collections.abc import Callable
+from contextvars import Context
 from itertools import count
 from math import inf
 from typing import Any, Final, final
@@ -78,7 +79,8 @@ class Alarms:
                 self._nap.deadline = deadline
         elif not self._running and not self._closed:
             self._running = True
-            self._start_task(self._run, "alarms")
+            # In a context of its own: that of whoever is first would keep him alive.
+            Context().run(self._start_task, self._run, "alarms")
         return alarm
 
     def taken_back(self) -> None:

@@ -36,7 +36,7 @@ _FULL: Final = frozenset({Loss.REJECTED, Loss.DROPPED, Loss.COALESCED, Loss.OVER
 class Ask:
     """One question, from the moment it is put until it is settled."""
 
-    __slots__ = ("_cell", "_result", "inner", "open", "task", "timeout")
+    __slots__ = ("_cell", "_result", "inner", "open", "owed", "task", "timeout")
 
     def __init__(self, cell: "Cell", timeout: float, outer: "Ask | None") -> None:
         self._cell = cell  # of the one who is asked
@@ -45,6 +45,7 @@ class Ask:
         self._result: outcome.Outcome[Any] | None = None
         self.open = True  # nothing has been answered, and somebody waits
         self.inner: Ask | None = None  # what is asked at the moment in order to answer this one
+        self.owed: set[Ask] | None = None  # those that the actor answers later, this among them
         if outer is not None:
             outer.inner = self
             if not outer.open:
@@ -67,6 +68,8 @@ class Ask:
             self.task = None
         if self.inner is not None:
             self.inner.time_out()
+        if self.owed is not None:
+            self.owed.discard(self)
         return True
 
     def answer(self, reply: Any) -> bool:
@@ -95,7 +98,11 @@ class Ask:
     def result(self) -> Any:
         """Give the answer, if it came before anybody waited for it."""
         assert self._result is not None
-        return self._result.unwrap()
+        result, self._result = self._result, None
+        try:
+            return result.unwrap()
+        finally:
+            del result  # an error's traceback holds this frame
 
     def give_up(self, _: object) -> trio.lowlevel.Abort:
         """Wait no longer; see `trio.lowlevel.wait_task_rescheduled`."""
@@ -103,6 +110,8 @@ class Ask:
         self.task = None
         if self.inner is not None:
             self.inner.time_out()
+        if self.owed is not None:
+            self.owed.discard(self)
         return trio.lowlevel.Abort.SUCCEEDED
 
 
@@ -125,11 +134,17 @@ class Reply:
         return self._ask is not None and self._ask.open
 
     def send(self, reply: Any) -> None:
-        """Answer. A second answer, or one that comes too late, becomes a dead letter."""
+        """Answer. A second answer, or one that comes too late, becomes a dead letter.
+
+        Raises:
+            ForeignSystem: this is another thread than the actor's.
+        """
+        self._inbox.check_thread()
         if self._ask is not None:
             self._inbox.answer(self._ask, reply)
 
     def fail(self, error: Exception) -> None:
-        """Have the asker's `ask` raise `RemoteError` because of `error`."""
+        """Have the asker's `ask` raise `RemoteError` because of `error`; see also `send`."""
+        self._inbox.check_thread()
         if self._ask is not None:
             self._inbox.refuse(self._ask, error)

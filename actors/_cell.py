@@ -154,11 +154,14 @@ class Cell:
 
     def open_inbox(self) -> Inbox:
         """Give the inbox, made when it is first asked for; that of an ended cell is closed."""
-        if self.inbox is None:
-            self.inbox = Inbox(self)
-            if self.reason is not None:
-                self.inbox.close(self.reason)
-        return self.inbox
+        if self.inbox is not None:
+            return self.inbox
+        inbox = Inbox(self)
+        if self.reason is None:
+            self.inbox = inbox
+        else:
+            inbox.close(self.reason)
+        return inbox
 
     def open_bonds(self) -> Bonds:
         """Give the ties to other actors, made when they are first asked for."""
@@ -250,6 +253,7 @@ class Cell:
             farewell(self)
         if self.inbox is not None:
             self.inbox.close(reason)
+            self.inbox = None  # as each holds the other
         if self._settlers is not None:
             self._tell_settlers()
         if self._joiners is not None:

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
-from ._actor import check_coroutine
+from ._actor import Actor, check_coroutine
 from ._asks import Reply
 from ._events import EventStream
 from ._groups import Groups
-from ._reach import cell_of
+from ._reach import cell_of, expect_signals
 from ._receptionist import Receptionist
 from ._ref import ActorRef
 from ._registry import Registry
@@ -19,6 +19,7 @@ from ._timers import Timers
 
 if TYPE_CHECKING:
     from ._cell import Cell
+    from ._inbox import Inbox
 
 Behaviour = Callable[[Any], Awaitable[Any]]
 
@@ -155,7 +156,7 @@ class Context:
     @property
     def timers(self) -> Timers:
         """Messages that the actor sends to itself later; they end with this incarnation."""
-        return self._cell.open_inbox().timers
+        return self._inbox().timers
 
     def set_receive_timeout(self, seconds: float | None) -> None:
         """Have `Actor.on_signal` get a `ReceiveTimeout` whenever no message came for a while.
@@ -165,9 +166,13 @@ class Context:
                 now, and from the end of each handler. Ends with this incarnation.
 
         Raises:
+            TypeError: the actor overrides neither `on_signal` nor `run`.
             ValueError: `seconds` is not positive.
         """
-        self._cell.open_inbox().watch_idle(seconds)
+        inbox = self._inbox()
+        if seconds is not None:
+            expect_signals(self._cell, "ReceiveTimeout")
+        inbox.watch_idle(seconds)
 
     def become(self, handler: Behaviour) -> None:
         """Have `handler` called in place of `Actor.receive`, from the next message on.
@@ -177,13 +182,17 @@ class Context:
         Raises:
             TypeError: `handler` is no coroutine function.
         """
-        check_coroutine(handler, f"the handler given to become() by {self._cell.path}")
-        self._cell.open_inbox().behaviour = handler
+        name = f"the handler given to become() by {self._cell.path}"
+        if not callable(handler):
+            raise TypeError(f"{name} must be a coroutine function; it is {handler!r}")
+        check_coroutine(handler, name)
+        self._inbox().behaviour = handler
 
     def unbecome(self) -> None:
         """Go back to `Actor.receive`."""
+        inbox = self._inbox()
         assert self._cell.actor is not None
-        self._cell.open_inbox().behaviour = self._cell.actor.receive
+        inbox.behaviour = self._cell.actor.receive
 
     def stash(self) -> None:
         """Keep the message that is being handled for later; see `unstash_all`.
@@ -195,11 +204,11 @@ class Context:
             StashFull: the stash holds `ChildSpec.stash_capacity` messages.
             RuntimeError: no message is being handled.
         """
-        self._cell.open_inbox().stash()
+        self._inbox().stash()
 
     def unstash_all(self) -> int:
         """Have all that is stashed handled next, in the order in which it came; tell how many."""
-        return self._cell.open_inbox().unstash_all()
+        return self._inbox().unstash_all()
 
     def reply_later(self) -> Reply:
         """Answer the message that is being handled not by returning, but by the `Reply` given.
@@ -207,17 +216,35 @@ class Context:
         For answers that take long: keep it, or hand it to a task of `nursery`, and go on
         with the next message.
         """
-        return self._cell.open_inbox().reply_later()
+        return self._inbox().reply_later()
 
     async def receive(self) -> Any:
         """Wait for the next message or signal, for an actor that overrides `Actor.run`.
 
         What was asked is answered by `reply_later`, or with None when the next one is taken.
+
+        Raises:
+            RuntimeError: the actor does not override `run`.
         """
-        return await self._cell.open_inbox().receive()
+        inbox, actor = self._inbox(), self._cell.actor
+        if actor is not None and type(actor).run is Actor.run:
+            raise RuntimeError(
+                f"{self._cell.path} gets its messages in `receive`: ctx.receive() is for actors "
+                "that override `run`"
+            )
+        return await inbox.receive()
 
     async def handle_messages(self) -> None:
         """Hand one message after the other to `Actor.receive`, until asked to stop."""
+        inbox = self._inbox()
+        assert self._cell.actor is not None
+        await inbox.handle_messages(self._cell.actor)
+
+    def _inbox(self) -> "Inbox":
         cell = self._cell
-        assert cell.actor is not None
-        await cell.open_inbox().handle_messages(cell.actor)
+        if cell.incarnation != self.incarnation or cell.reason is not None:
+            raise RuntimeError(
+                f"this context belongs to an incarnation of {cell.path} that is over: "
+                "use the one that the next `started` is given"
+            )
+        return cell.open_inbox()

@@ -9,6 +9,7 @@ from math import inf
 from typing import Any, ClassVar, Final, final
 
 from ._asks import Ask
+from ._lanes import Loss
 from ._ref import ActorRef
 
 VOID: Final = object()
@@ -23,7 +24,11 @@ class Special:
 
 @final
 class Envelope(Special):
-    """A message with what travels with it."""
+    """A message with what travels with it.
+
+    Raises:
+        ValueError: `deadline` is no number.
+    """
 
     __slots__ = ("ask", "deadline", "message", "redelivered", "sender")
 
@@ -34,6 +39,8 @@ class Envelope(Special):
         deadline: float = inf,
         ask: Ask | None = None,
     ) -> None:
+        if not deadline <= inf:
+            raise ValueError(f"deadline must be a time on trio's clock; it is {deadline!r}")
         self.message = message
         self.sender = sender
         self.deadline = deadline
@@ -56,8 +63,9 @@ class Notice(Special):
     def handled(self) -> None:
         """Learn that the actor has handled it."""
 
-    def lost(self) -> None:
-        """Learn that it will not be handled."""
+    def lost(self, loss: Loss) -> Any:  # noqa: ARG002 - for overriders
+        """Learn that it will not be handled; give the message that is lost with it, or `VOID`."""
+        return VOID
 
 
 @final

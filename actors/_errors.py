@@ -210,7 +210,7 @@ class ForeignSystem(RuntimeError):
     """Raised when an actor is used from another thread than its system's.
 
     Go through `trio.from_thread.run_sync(ref.tell, message)`, or `trio.from_thread.run`
-    for `send` and `ask`.
+    for `send`, `ask` and `join`.
     """
 
     def __init__(self, path: str) -> None:

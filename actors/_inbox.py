@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, final
@@ -33,7 +34,7 @@ from ._errors import ForeignSystem, RemoteError, SelfAsk, StashFull
 from ._idle import IdleWatch
 from ._lanes import Delivery, Lane, Loss, Overflow
 from ._mailbox import Mailbox
-from ._reasons import NORMAL, Crash, ExitReason, Normal, Overload
+from ._reasons import NORMAL, Crash, ExitReason, Overload
 from ._ref import ActorRef
 from ._signals import DRAIN
 from ._spec import Directive, InFlight
@@ -51,9 +52,14 @@ _CONTROL_LANE: Final = Lane()
 _NOTHING: Final = object()  # a message may be None
 
 # The inbox whose message loop runs in this task, or in the one that started it.
-_handling: Final[ContextVar["Inbox"]] = ContextVar("_handling")
+_handling: Final[ContextVar["Inbox | None"]] = ContextVar("_handling", default=None)
 
 logger = logging.getLogger(__name__)
+
+
+def handles_no_more() -> None:
+    """Note that this task works for no message any more: what it asks has the time it says."""
+    _handling.set(None)
 
 
 @final
@@ -77,13 +83,15 @@ class Inbox:
 
     def __init__(self, cell: "Cell") -> None:
         self._cell = cell
-        self._home = get_ident()
+        self._home = cell.keeper.commons.thread
         lane = cell.spec.mailbox
         if lane.overflow is Overflow.COALESCE and lane.key is not None:
             lane = replace(lane, key=key_of_content(lane.key))
         self.mailbox: Final = Mailbox(_CONTROL_LANE, lane)
-        self.mailbox.on_loss = self._lost
-        self.mailbox.on_overload = self._overloaded
+        # Of the cell alone, so that who holds only the mailbox makes no cycle.
+        self.mailbox.on_loss = partial(_lost, cell)
+        if lane.overflow is Overflow.CLOSE:
+            self.mailbox.on_overload = partial(_overloaded, cell)
         # What comes before the mailbox's own messages: one to be handled again, and the stash.
         self._front: deque[Any] | None = None
         self._stash: deque[Any] | None = None
@@ -125,7 +133,7 @@ class Inbox:
             raise SelfAsk(cell.path)
         deadline = inf
         outer = None
-        asker = _handling.get(None)
+        asker = _handling.get()
         if asker is not None and asker._cell.task is task:
             deadline = asker.deadline
             outer = asker.asked
@@ -153,7 +161,8 @@ class Inbox:
     async def handle_messages(self, actor: Actor[Any]) -> None:
         """Hand one message after the other to `actor`, until it is asked to stop."""
         _handling.set(self)
-        self.behaviour = actor.receive
+        if self.behaviour is None:  # else it became another in `started`
+            self.behaviour = actor.receive
         mailbox = self.mailbox
         while True:
             item = await (self._next() if self._front else mailbox.get())
@@ -198,35 +207,36 @@ class Inbox:
             elif self._take_up(item):
                 return item.message
 
+    def put_down(self) -> None:
+        """Count the message in the actor's hands as handled."""
+        self._done(self._in_flight)
+
     def reply_later(self) -> Reply:
         """Take the duty to answer from the handler of the message in the actor's hands."""
         ask = None
         if isinstance(self._in_flight, Envelope):
             ask, self._in_flight.ask = self._in_flight.ask, None
-        if ask is not None:
+        if ask is not None and ask.open:
             if self._unanswered is None:
                 self._unanswered = set()
             self._unanswered.add(ask)
+            ask.owed = self._unanswered
         return Reply(self, ask)
 
     def answer(self, ask: Ask, reply: Any) -> None:
         """Answer a question; what comes too late becomes a dead letter."""
-        if self._unanswered is not None:
-            self._unanswered.discard(ask)
         if not ask.answer(reply):
-            self._publish(reply, None, Loss.LATE)
+            _publish(self._cell, reply, None, Loss.LATE)
 
     def refuse(self, ask: Ask, error: Exception) -> None:
         """Answer a question with an error; what comes too late becomes a dead letter."""
-        if self._unanswered is not None:
-            self._unanswered.discard(ask)
         if not ask.fail(RemoteError(ask.path, error)):
-            self._publish(error, None, Loss.LATE)
+            _publish(self._cell, error, None, Loss.LATE)
 
     def stash(self) -> None:
         """Keep the message in the actor's hands for later."""
-        cell, item = self._cell, self._in_flight
-        if item is _NOTHING or (isinstance(item, Notice) and item.is_signal):
+        cell, message = self._cell, self._message_in_hand()
+        if message is _NOTHING:
             raise RuntimeError(
                 "there is no message to stash: call stash() once, in the handler of a message"
             )
@@ -234,7 +244,7 @@ class Inbox:
             self._stash = deque()
         if len(self._stash) >= cell.spec.stash_capacity:
             raise StashFull(cell.path, cell.spec.stash_capacity)
-        self._stash.append(content_of(item) if isinstance(item, Notice) else item)
+        self._stash.append(message)
         self._in_flight = _NOTHING
 
     def unstash_all(self) -> int:
@@ -261,6 +271,15 @@ class Inbox:
         if self._idle is not None:
             self._idle.close()
         self._idle = None if seconds is None else IdleWatch(self, seconds)
+
+    def check_thread(self) -> None:
+        """See that this is the actor's own thread.
+
+        Raises:
+            ForeignSystem: it is another.
+        """
+        if get_ident() != self._home:
+            raise ForeignSystem(self._cell.path)
 
     # From timers and others who tell the actor something.
 
@@ -295,16 +314,7 @@ class Inbox:
 
     def lose(self, item: Any, loss: Loss) -> None:
         """Make a dead letter of a message to this actor, and tell who waits for its answer."""
-        sender = None
-        if isinstance(item, Special):
-            if not isinstance(item, Envelope):
-                if isinstance(item, Notice):
-                    item.lost()
-                return
-            if item.ask is not None:
-                item.ask.lose(loss, self._end_reason())
-            item, sender = item.message, item.sender
-        self._publish(item, sender, loss)
+        _lose(self._cell, item, loss)
 
     def renew(self, reason: ExitReason | None) -> None:
         """Get ready for the next incarnation, after one that was asked to end for `reason`."""
@@ -313,27 +323,26 @@ class Inbox:
             self._forget_requests()
             if type(reason) is Overload:
                 self.mailbox.clear(MESSAGES)
-        item, self._in_flight = self._in_flight, _NOTHING
-        if item is not _NOTHING and not isinstance(item, Notice):
+        item, message = self._in_flight, self._message_in_hand()
+        self._in_flight = _NOTHING
+        if message is not _NOTHING:
             if self._comes_again(item):
-                again = Envelope(content_of(item), None)
-                if isinstance(item, Envelope):
-                    again = item
+                again = Envelope(message, None)
+                if isinstance(item, Envelope):  # which may lie in other mailboxes, too
+                    again = Envelope(item.message, item.sender, item.deadline, item.ask)
                 again.redelivered = True
                 self._front = deque([again, *(self._front or ())])
             else:
-                self.lose(item, Loss.CRASHED)
+                crashed = isinstance(self._cell.cause, Crash)
+                self.lose(message, Loss.CRASHED if crashed else Loss.CANCELLED)
         self.unstash_all()
 
     def close(self, reason: ExitReason) -> None:
         """Lose what waits, and refuse what comes, after the actor's end for `reason`."""
         self._end_incarnation()
-        item, self._in_flight = self._in_flight, _NOTHING
-        if item is not _NOTHING and not isinstance(item, Notice):
-            if isinstance(reason, Normal):
-                self._done(item)  # it ended because of it, in peace
-            else:
-                self.lose(item, Loss.CRASHED if isinstance(reason, Crash) else Loss.CANCELLED)
+        message, self._in_flight = self._message_in_hand(), _NOTHING
+        if message is not _NOTHING:
+            self.lose(message, Loss.CRASHED if isinstance(reason, Crash) else Loss.CANCELLED)
         self.unstash_all()
         front, self._front = self._front, None
         for item in front or ():
@@ -386,8 +395,15 @@ class Inbox:
             item.handled()
         logger.exception("%s goes on after a message that failed", self._cell.path)
         if held:
-            self.lose(item, Loss.CRASHED)
+            self.lose(self._message_in_hand(), Loss.CRASHED)
         return True
+
+    def _message_in_hand(self) -> Any:
+        """Give the message that is being handled, as it was put; not a signal."""
+        item = self._in_flight
+        if isinstance(item, Notice) and not item.is_signal:
+            return content_of(item)
+        return item if isinstance(item, Envelope) or not isinstance(item, Special) else _NOTHING
 
     def _done(self, item: Any) -> None:
         """Forget the message that was in the actor's hands; who asked and got nothing gets None."""
@@ -419,8 +435,8 @@ class Inbox:
             self._idle.close()
             self._idle = None
         unanswered, self._unanswered = self._unanswered, None
-        for ask in unanswered or ():
-            ask.lose(Loss.CANCELLED, self._end_reason())
+        while unanswered:
+            unanswered.pop().lose(Loss.CANCELLED, _end_reason(self._cell))
 
     def _forget_requests(self) -> None:
         """Take requests to stop out of the mailbox, and leave the signals."""
@@ -429,22 +445,37 @@ class Inbox:
             if isinstance(item, Notice):
                 self.mailbox.put(item, CONTROL)
 
-    def _end_reason(self) -> ExitReason:
-        cell = self._cell
-        if cell.reason is not None:
-            return cell.reason
-        if cell.ending is not None:
-            return cell.ending.reason
-        return cell.cause or NORMAL
 
-    def _publish(self, message: Any, sender: ActorRef[Any] | None, loss: Loss) -> None:
-        cell = self._cell
-        cell.keeper.commons.dead_letters.publish(DeadLetter(message, cell.ref, sender, loss))
+def _lose(cell: "Cell", item: Any, loss: Loss) -> None:
+    sender = None
+    if isinstance(item, Envelope):
+        if item.ask is not None:
+            item.ask.lose(loss, _end_reason(cell))
+        item, sender = item.message, item.sender
+    elif isinstance(item, Special):
+        item = item.lost(loss) if isinstance(item, Notice) else VOID
+        if item is VOID:
+            return
+    _publish(cell, item, sender, loss)
 
-    def _lost(self, item: Any, lane: int, loss: Loss) -> None:
-        if lane == MESSAGES or isinstance(item, Notice):
-            self.lose(item, loss)
 
-    def _overloaded(self) -> None:
-        # Not for good: what happens next is the restart policy's to say.
-        self._cell.stop(Overload(), for_good=False)
+def _publish(cell: "Cell", message: Any, sender: ActorRef[Any] | None, loss: Loss) -> None:
+    cell.keeper.commons.dead_letters.publish(DeadLetter(message, cell.ref, sender, loss))
+
+
+def _end_reason(cell: "Cell") -> ExitReason:
+    if cell.reason is not None:
+        return cell.reason
+    if cell.ending is not None:
+        return cell.ending.reason
+    return cell.cause or NORMAL
+
+
+def _lost(cell: "Cell", item: Any, lane: int, loss: Loss) -> None:
+    if lane == MESSAGES or isinstance(item, Notice):
+        _lose(cell, item, loss)
+
+
+def _overloaded(cell: "Cell") -> None:
+    # Not for good: what happens next is the restart policy's to say.
+    cell.stop(Overload(), for_good=False)

@@ -16,6 +16,7 @@ from ._actor import Actor
 from ._cell import RUNNING, STARTING, Cell
 from ._context import Context
 from ._errors import StartTimeout
+from ._inbox import handles_no_more
 from ._reasons import NORMAL, Crash, DeadlineExceeded, ExitReason, InitFailed, Shutdown, sort_out
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ async def live(cell: Cell) -> None:
                     await cell.open_inbox().handle_messages(actor)
                 else:
                     await actor.run(ctx)
+                    if cell.inbox is not None:
+                        cell.inbox.put_down()  # it has come to its end with what it took last
             except Exception as error:  # noqa: BLE001 - an actor's crash is its supervisor's matter
                 # No group that holds a Cancelled is an Exception: the scope misses nothing.
                 crash, passing = sort_out(error, cancelled=False)
@@ -110,6 +113,7 @@ async def _clean_up(
     if isinstance(passing, GeneratorExit):  # the coroutine is thrown away, and cannot await
         return reason, passing
     deadline = min(trio.current_time() + cell.spec.cleanup_timeout, cell.deadline)
+    handles_no_more()
     try:
         with trio.CancelScope(shield=True, deadline=deadline) as scope:
             await actor.stopped(reason)

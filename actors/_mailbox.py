@@ -275,11 +275,16 @@ class Mailbox:
         if self._closed:
             return
         self._closed = True
+        # Taken away first: who is told of a loss may put something in answer to it.
+        left = [queue.items or () for queue in self._queues]
+        for queue, items in zip(self._queues, left, strict=True):
+            queue.items = None
+            queue.evicted += len(items)
         for queue in self._queues:
             self._dismiss(queue, Loss.DEAD, Delivery.DEAD)
-        for queue in self._queues:
-            self.clear(queue.index)
-            queue.items = None
+        for queue, items in zip(self._queues, left, strict=True):
+            for item in items:
+                self._lose(item, queue, Loss.LEFT_OVER)
 
     def _takes_at_once(self, queue: _Queue) -> bool:
         """Tell whether a `put` finds room, or somebody who never will be there again."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Coroutine
 from math import inf
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
+from ._errors import ForeignSystem
 from ._lanes import Delivery
 from ._reasons import ExitReason, Killed, Shutdown
 
@@ -93,19 +95,19 @@ class ActorRef(Generic[M]):
         does not start it again, whatever its spec says: who stops an actor and joins it would
         wait for ever.
         """
-        self._cell.stop(Shutdown(by), drain=drain)
+        self._cell_here().stop(Shutdown(by), drain=drain)
 
     def kill(self, by: str = "") -> None:
         """Cancel the actor now, and for good. `Actor.stopped` still runs."""
-        self._cell.kill(Killed(by))
+        self._cell_here().kill(Killed(by))
 
     async def wait_started(self) -> bool:
         """Wait until the actor is ready; tell whether it is, or has ended instead."""
-        return await self._cell.wait_started()
+        return await self._cell_here().wait_started()
 
     async def join(self) -> ExitReason:
         """Wait until the actor has ended for good, and tell why."""
-        return await self._cell.join()
+        return await self._cell_here().join()
 
     @property
     def path(self) -> str:
@@ -121,6 +123,12 @@ class ActorRef(Generic[M]):
     def alive(self) -> bool:
         """Whether the actor has not ended for good; it may be between two incarnations."""
         return self._cell.alive
+
+    def _cell_here(self) -> "Cell":
+        cell = self._cell
+        if cell.keeper.commons.thread != get_ident():
+            raise ForeignSystem(cell.path)
+        return cell
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ActorRef):

@@ -204,6 +204,8 @@ class Supervisor(Actor[Any]):
         finally:
             children.closed = True
             children.live_in(None)
+            for each in [*children.cells.values()]:  # those without an incarnation, after a kill
+                self.forget(each, Shutdown(self.path))
         if failure is not None:
             raise failure
 

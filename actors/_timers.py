@@ -14,6 +14,7 @@ import trio
 
 from ._alarms import Alarm
 from ._envelopes import VOID, Notice
+from ._lanes import Loss
 
 if TYPE_CHECKING:
     from ._mailbox import Mailbox
@@ -79,15 +80,20 @@ class Timer(Notice):
         if self.mode is TimerMode.FIXED_DELAY and self._timers.holds(self):
             self._set(trio.current_time() + self.interval)
 
-    def lost(self) -> None:
-        """Go on after a tick that a full lane has dropped."""
+    def lost(self, loss: Loss) -> Any:
+        """Go on after a tick that a full lane has dropped, and end with an actor that stops."""
+        if not self._timers.holds(self):
+            return VOID
+        if loss is Loss.STOPPING or self.interval == inf:
+            self._timers.cancel(self.key)
         self.handled()
+        return VOID if loss is Loss.STOPPING else self.message
 
     def _ring(self) -> None:
         if not self._queued:  # else the actor is late, and gets one tick for several
             self._queued = True
             self._timers.owner.mailbox.put_soon(self, self._timers.lane)
-        if self.mode is TimerMode.FIXED_RATE and self.interval != inf:
+        if self.mode is TimerMode.FIXED_RATE and self.interval != inf and self._timers.holds(self):
             late = floor((trio.current_time() - self._due) / self.interval)
             self._set(self._due + (late + 1) * self.interval)
 
@@ -120,7 +126,7 @@ class Timers:
             RuntimeError: the incarnation has ended.
         """
         if not 0 <= delay < inf:
-            raise ValueError(f"delay must be 0 seconds or more; it is {delay!r}")
+            raise ValueError(f"delay must be 0 seconds or more, and finite; it is {delay!r}")
         self._start(key, message, delay, inf, TimerMode.FIXED_RATE)
 
     def start_periodic(
@@ -136,11 +142,14 @@ class Timers:
         several. For the rest see `start_single`.
 
         Raises:
-            ValueError: `interval` is not positive.
+            ValueError: `interval` is not positive, or less than the clock can tell.
             RuntimeError: the incarnation has ended.
         """
-        if not 0 < interval < inf:
-            raise ValueError(f"interval must be more than 0 seconds; it is {interval!r}")
+        now = trio.current_time()
+        if not now < now + interval < inf:  # else it would be due again at once, for ever
+            raise ValueError(
+                f"interval must be more than 0 seconds, and finite; it is {interval!r}"
+            )
         self._start(key, message, interval, interval, mode)
 
     def cancel(self, key: Hashable) -> bool:
