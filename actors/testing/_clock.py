@@ -24,7 +24,7 @@ _OWN_SOCKETS: Final = 1
 
 
 @final
-class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
+class VirtualClock(trio.abc.Clock):
     """Starts at 0, and jumps to the next deadline when all tasks wait.
 
     Args:

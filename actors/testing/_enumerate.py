@@ -1,6 +1,7 @@
 """All runs of one scenario that differ by a single cancellation, or a single crash."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar, TypeVarTuple
 
 from ._errors import Unsteady
@@ -42,16 +43,14 @@ def every_cancellation(
         Unsteady: a run differs from the first one before its cancellation.
         ValueError: the scenario does not call `aim` for `target`.
     """
-    choices, crashes = tuple(choices), tuple(crashes)
-    first = simulate(
-        scenario, *args, choices=choices, crashes=crashes, catch=catch, max_steps=max_steps
-    )
+    base = Plan(tuple(choices), tuple(crashes))
+    first = simulate(scenario, *args, plan=base, catch=catch, max_steps=max_steps)
     if target is not None and target not in first.aimed_at:
         known = ", ".join(map(repr, first.aimed_at)) or "nothing"
         raise ValueError(f"the scenario aims at {known}, and not at {target!r}; see aim()")
     begin = 0 if target is None else first.aimed_at[target]
     for step in range(begin, first.checkpoints):
-        plan = Plan(choices, crashes, step, target)
+        plan = replace(base, cancel_at=step, target=target)
         run = simulate(scenario, *args, plan=plan, catch=catch, max_steps=max_steps)
         _compare(first, run, step)
         if run.hit:
@@ -76,12 +75,11 @@ def every_crash(
         catch: as for `simulate`.
         max_steps: as for `simulate`.
     """
-    choices = tuple(choices)
-    first = simulate(scenario, *args, choices=choices, catch=catch, max_steps=max_steps)
+    base = Plan(tuple(choices))
+    first = simulate(scenario, *args, plan=base, catch=catch, max_steps=max_steps)
     for point in range(first.crash_points):
-        yield simulate(
-            scenario, *args, choices=choices, crashes=[point], catch=catch, max_steps=max_steps
-        )
+        plan = replace(base, crashes=(point,))
+        yield simulate(scenario, *args, plan=plan, catch=catch, max_steps=max_steps)
 
 
 def _compare(first: Simulation[T], run: Simulation[T], step: int) -> None:

@@ -1,6 +1,5 @@
 """All that decides about one run, as data."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import final
 
@@ -19,16 +18,17 @@ class Plan:
     Raises:
         ValueError: a number is negative, or `target` is given without `cancel_at`.
 
-    >>> Plan(choices=[3], cancel_at=14)
+    >>> Plan(choices=(3,), cancel_at=14)
     Plan(choices=(3,), cancel_at=14)
     """
 
-    choices: Iterable[int] = ()
-    crashes: Iterable[int | str] = ()
+    choices: tuple[int, ...] = ()
+    crashes: tuple[int | str, ...] = ()
     cancel_at: int | None = None
     target: str | None = None
 
     def __post_init__(self) -> None:
+        # A list is as good, but could not be part of something frozen.
         object.__setattr__(self, "choices", tuple(self.choices))
         object.__setattr__(self, "crashes", tuple(self.crashes))
         for name, values in (("choices", self.choices), ("crashes", self.crashes)):

@@ -1,6 +1,7 @@
 """Runs a scenario once, as a plan says."""
 
 import gc
+import inspect
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from .. import _cell
 from ._errors import Deadlock, EndlessRun, NestedSimulation
 from ._hard_stop import HardStop
 from ._plan import Plan
-from ._run import Run
+from ._run import Instrument, Run
 from ._simulation import Simulation, render
 from ._steering import steer
 
@@ -59,9 +60,17 @@ def simulate(
         Deadlock: all tasks wait, and nothing will wake one.
         EndlessRun: there were more than `max_steps` steps.
         NestedSimulation: a simulation, or trio, is running here already.
+        TypeError: `scenario` is no async function.
         ValueError: a number is negative, or `plan` is given with what is part of it.
     """
-    parts = Plan(choices, crashes, cancel_at, target)
+    if not callable(scenario):
+        if inspect.iscoroutine(scenario):
+            scenario.close()
+        raise TypeError(
+            "simulate() takes an async function and its arguments, simulate(scenario, 1) and"
+            f" not simulate(scenario(1)); it was given {scenario!r}"
+        )
+    parts = Plan(tuple(choices), tuple(crashes), cancel_at, target)
     if plan is None:
         plan = parts
     elif parts != Plan():
@@ -88,7 +97,7 @@ def _simulate(
         how = "failed"
         try:
             with run.scope:
-                value = await scenario(*args)
+                value = await _call(scenario, args)
                 how = "returned"
             if run.scope.cancelled_caught:
                 how = "cancelled"
@@ -100,7 +109,7 @@ def _simulate(
 
     with _all_to_itself(run), steer(run.schedule, repr(plan.choices)) as wheel:
         try:
-            trio.run(main, clock=run.clock, instruments=[run.clock, run])
+            trio.run(main, clock=run.clock, instruments=[Instrument(run)])
         except trio.TrioInternalError as broken:
             error = broken.__cause__ if isinstance(broken.__cause__, HardStop) else broken
         except BaseException as raised:  # noqa: BLE001 - sorted out below
@@ -123,6 +132,13 @@ def _simulate(
     )
     _raise_what_went_wrong(run, simulation, catch, max_steps)
     return simulation
+
+
+def _call(scenario: Callable[[*Ts], Awaitable[T]], args: tuple[*Ts]) -> Awaitable[T]:
+    coroutine = scenario(*args)
+    if not isinstance(coroutine, Awaitable):
+        raise TypeError(f"simulate() takes an async function, and {scenario!r} is none")
+    return coroutine
 
 
 def _raise_what_went_wrong(

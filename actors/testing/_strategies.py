@@ -56,7 +56,7 @@ def plans(
         schedules(decisions=decisions, changes=changes),
         st.lists(points, max_size=crashes if crash_points else 0),
         cancellations,
-    ).map(lambda drawn: Plan(drawn[0], drawn[1], *drawn[2]))
+    ).map(lambda drawn: Plan(tuple(drawn[0]), tuple(drawn[1]), *drawn[2]))
 
 
 def _numbers(end: int) -> "SearchStrategy[int]":

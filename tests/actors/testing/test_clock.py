@@ -2,11 +2,13 @@
 
 import socket
 import time
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from greenroom.actors import Actor, ChildSpec, ExitReason, open_actor_system
 from greenroom.actors.testing import Deadlock, note, simulate
 
 
@@ -101,9 +103,29 @@ def test_a_deadlock_is_told_with_the_places_where_the_tasks_wait() -> None:
 
 
 def test_a_deadlock_that_cannot_be_cancelled_ends_as_well() -> None:
-    async def scenario() -> None:
+    async def stubborn() -> None:
         with trio.CancelScope(shield=True):
             await trio.Event().wait()
 
-    with pytest.raises(Deadlock):
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stubborn)
+            nursery.start_soon(stubborn)
+
+    with pytest.raises(Deadlock) as failure:
+        simulate(scenario)
+    assert "(simulation): is over, raised BaseExceptionGroup" in failure.value.trace
+
+
+def test_an_actor_that_waits_for_ever_while_it_cleans_up_ends_as_well() -> None:
+    class Stubborn(Actor[Any]):
+        async def stopped(self, reason: ExitReason) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.Event().wait()
+
+    async def scenario() -> None:
+        async with open_actor_system("shop") as system:
+            system.spawn(ChildSpec("till", Stubborn))
+
+    with pytest.raises(Deadlock, match=r"till in .*Stubborn\.stopped"):
         simulate(scenario)

@@ -308,6 +308,18 @@ def test_arguments_that_mean_nothing_are_refused(arguments: dict[str, Any], mess
         simulate(trio.sleep, 1, **arguments)
 
 
+def test_what_is_no_async_function_is_refused() -> None:
+    async def scenario() -> None:
+        await trio.sleep(1)
+
+    with pytest.raises(
+        TypeError, match=r"simulate\(scenario, 1\) and not simulate\(scenario\(1\)\)"
+    ):
+        simulate(scenario())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes an async function, and <function note"):
+        simulate(note, "hello")  # type: ignore[arg-type]
+
+
 def test_a_scope_without_a_name_is_no_target() -> None:
     async def scenario() -> None:
         aim(trio.CancelScope())
@@ -317,7 +329,7 @@ def test_a_scope_without_a_name_is_no_target() -> None:
 
 
 def test_a_plan_can_be_pasted() -> None:
-    plan = Plan([3, 1], ["till before message 2"], 14, "/bank/till")
+    plan = Plan((3, 1), ("till before message 2",), 14, "/bank/till")
     assert repr(plan) == (
         "Plan(choices=(3, 1), crashes=('till before message 2',), cancel_at=14,"
         " target='/bank/till')"

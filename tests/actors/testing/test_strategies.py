@@ -37,9 +37,9 @@ def test_one_reason_is_what_is_left_of_many() -> None:
     everything = plans(crash_points=99, checkpoints=99, targets=("till",))
     enough = settings(max_examples=2000, database=None)
     late = find(everything, lambda plan: any(c > 40 for c in plan.choices), settings=enough)
-    assert late == Plan(choices=[41])
+    assert late == Plan(choices=(41,))
     crash = find(everything, lambda plan: 9 in plan.crashes, settings=enough)
-    assert crash == Plan(crashes=[9])
+    assert crash == Plan(crashes=(9,))
     cancelled = find(everything, lambda plan: plan.target is not None, settings=enough)
     assert cancelled == Plan(cancel_at=0, target="till")
 
