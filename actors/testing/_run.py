@@ -3,7 +3,6 @@
 Trio tells it of each step of a task. Only one is in progress in a process.
 """
 
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -14,11 +13,10 @@ import trio
 from .._ref import ActorRef
 from ._clock import VirtualClock
 from ._hard_stop import HardStop, SpinStop, end_waits
+from ._names import readable_name, tasks_of_trio, where, without_addresses
 from ._plan import Plan
 from ._schedule import Schedule
 from ._simulation import SIMULATION, Line
-
-_ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}")
 
 # After a run was cancelled for its length: so many steps more to come to an end by itself,
 # and then as many while its tasks are stopped, before it is broken off.
@@ -80,7 +78,7 @@ class Run:
         """Whether `cancel_at` has cancelled something that was alive."""
         self.over = False
         self.aimed_at: dict[str, int] = {}
-        """The steps at which targets were named."""
+        """The steps at which targets were first named."""
         self.waiting: tuple[str, ...] | None = None
         """Where the tasks wait, once there was a deadlock."""
         self.deadlock_at = 0.0
@@ -105,7 +103,7 @@ class Run:
         """Begin to count and to steer, in the first step of the scenario's own task."""
         own = trio.lowlevel.current_task()
         own.name = name
-        outside = {task for task in _tasks_of_trio() if task is not own}
+        outside = {task for task in tasks_of_trio() if task is not own}
         self._labels.update(dict.fromkeys(outside))
         self.schedule.aside = outside
         self.schedule.active = True
@@ -115,7 +113,9 @@ class Run:
         """Note what is left, and stop counting, in the last step of the scenario's own task."""
         self._tell(how)
         own = trio.lowlevel.current_task()
-        left = (self._label(task) for task in _tasks_of_trio() if task is not own)
+        # By name: trio keeps its tasks in a set.
+        tasks = sorted(tasks_of_trio(), key=readable_name)
+        left = [self._label(task) for task in tasks if task is not own]
         self.tasks_left = tuple(label for label in left if label is not None)
         self.ended_at = self.clock.now
         self.over = True
@@ -154,7 +154,7 @@ class Run:
     def aim(self, name: str, cancel: Callable[[], bool]) -> None:
         """Let the plan's `target` mean this; `cancel` tells whether it was alive."""
         self._aims[name] = cancel
-        self.aimed_at[name] = self.steps
+        self.aimed_at.setdefault(name, self.steps)
 
     def crashes_at(self, point: str) -> str | None:
         """Count a crash point; give its full name if it is to crash now."""
@@ -175,7 +175,7 @@ class Run:
 
     def _write(self, label: str, text: str) -> None:
         if not self.over:
-            clean = _ADDRESS.sub("0x...", text).replace("\n", "\\n")
+            clean = without_addresses(text).replace("\n", "\\n")
             self.lines.append((self.clock.now, self.steps - 1, label, clean))
 
     def _label(self, task: trio.lowlevel.Task) -> str | None:
@@ -183,7 +183,7 @@ class Run:
         try:
             return self._labels[task]
         except KeyError:
-            name = _readable(task)
+            name = readable_name(task)
             self._names[name] += 1
             count = self._names[name]
             label = self._labels[task] = name if count == 1 else f"{name}/{count}"
@@ -224,13 +224,13 @@ class Run:
             self.clock.broken = HardStop()
         elif self.waiting is None:
             self.deadlock_at = self.clock.now
-            self.waiting = tuple(f"{label} in {_where(task)}" for task, label in waiting.items())
+            self.waiting = tuple(f"{label} in {where(task)}" for task, label in waiting.items())
             self.scope.cancel(reason="the simulation is in a deadlock")
         else:
             end_waits(waiting)
 
 
-def note(text: str) -> None:
+def note(text: object) -> None:
     """Write a line into the trace of the simulation that is in progress.
 
     Outside of simulations it does nothing, so that it may stay in a program. Addresses such
@@ -238,7 +238,7 @@ def note(text: str) -> None:
     """
     run = Run.current
     if run is not None:
-        run.note(text)
+        run.note(str(text))
 
 
 def aim(target: ActorRef[Any] | Cancellable, name: str = "") -> None:
@@ -275,28 +275,3 @@ def aim(target: ActorRef[Any] | Cancellable, name: str = "") -> None:
         return True
 
     run.aim(name, cancel)
-
-
-def _tasks_of_trio() -> list[trio.lowlevel.Task]:
-    """Give the tasks directly below trio's own root, and that one."""
-    root = trio.lowlevel.current_root_task()
-    assert root is not None
-    return [root, *(task for nursery in root.child_nurseries for task in nursery.child_tasks)]
-
-
-def _readable(task: trio.lowlevel.Task) -> str:
-    """Shorten what trio took for a name: the module, and where a function was defined."""
-    name = _ADDRESS.sub("0x...", task.name).rpartition("<locals>.")[2]
-    frame = task.coro.cr_frame
-    module = "" if frame is None else frame.f_globals.get("__name__", "")
-    return name.removeprefix(f"{module}.")
-
-
-def _where(task: trio.lowlevel.Task) -> str:
-    """Tell the innermost place that is not trio's own where a task waits."""
-    places = [
-        (frame.f_code.co_qualname, frame.f_globals.get("__name__", ""), line)
-        for frame, line in task.iter_await_frames()
-    ]
-    ours = [place for place in places if not place[1].startswith("trio.")] or places
-    return ", ".join(f"{name} ({module}, line {line})" for name, module, line in ours[-2:])

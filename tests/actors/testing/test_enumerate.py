@@ -117,6 +117,25 @@ def test_an_actor_is_killed_at_each_step_of_its_life_and_nothing_else_is() -> No
     assert {sum(note.startswith("done") for note in run.notes) for run in runs} == {0, 1, 2}
 
 
+def test_an_actor_that_is_restarted_is_killed_in_its_first_life_too() -> None:
+    async def scenario() -> None:
+        async with open_actor_system("bank") as system:
+            system.spawn(crashing(ChildSpec("clerk", Actor[Any]))).tell("crash")
+            await trio.sleep(1)
+
+    crashes = ["clerk before message 1"]
+    first = simulate(scenario, crashes=crashes)
+    start, again, *_ = (
+        at for _, at, who, text in first.lines if who.startswith("clerk") and not text
+    )
+    hits = [
+        run.plan.cancel_at
+        for run in every_cancellation(scenario, crashes=crashes, target="/bank/clerk")
+    ]
+    assert start < again
+    assert hits[0] == start + 1
+
+
 def test_a_cancel_scope_can_be_the_target() -> None:
     async def scenario() -> None:
         with trio.CancelScope() as scope:

@@ -222,9 +222,10 @@ def test_groups_stay_whole() -> None:
 
 def test_system_tasks_that_are_left_behind_are_named() -> None:
     async def scenario() -> None:
-        trio.lowlevel.spawn_system_task(trio.sleep_forever, name="straggler")
+        for name in ("straggler", "laggard", "laggard"):
+            trio.lowlevel.spawn_system_task(trio.sleep_forever, name=name)
 
-    assert simulate(scenario).tasks_left == ("straggler",)
+    assert simulate(scenario).tasks_left == ("laggard", "laggard/2", "straggler")
 
 
 def test_tasks_of_one_name_are_told_apart_in_the_trace() -> None:
