@@ -40,7 +40,7 @@ format: .venv/.dev ## Format the code, and mend what ruff can mend.
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: .venv-bench/.ready ## Measure against uvicorn, Channels and gunicorn.
+bench: .venv-bench/.ready ## Measure servers and actors beside their peers; ARGS="actors" picks some.
 	.venv-bench/bin/python -m benchmarks $(ARGS)
 
 clean: ## Remove what the other targets made.

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ START_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Peer:
+class Server:
     """A way to serve the benchmark site: a name for the table, and a command line.
 
     `{port}` in the command is replaced by a free port. `package` is where the
@@ -28,23 +28,27 @@ class Peer:
     command: tuple[str, ...]
     package: str = "channels"
 
+    def running(self) -> AbstractContextManager["Running"]:
+        """Start the server, wait until it answers, and stop it at the end."""
+        return _running(self)
 
-def uvicorn(app: str) -> Peer:
+
+def uvicorn(app: str) -> Server:
     """Give uvicorn at its fastest: uvloop and httptools, one process, no access log."""
     command = ("uvicorn", app, "--port", "{port}", "--no-access-log", "--log-level", "warning")
-    return Peer("uvicorn + Channels" if "channels" in app else "uvicorn", ("-m", *command))
+    return Server("uvicorn + Channels" if "channels" in app else "uvicorn", ("-m", *command))
 
 
-def gunicorn(app: str) -> Peer:
+def gunicorn(app: str) -> Server:
     """Give gunicorn with a pool of four threads, its usual setting for Django."""
     command = ("gunicorn", app, "-b", "127.0.0.1:{port}", "--threads", "4", "--log-level", "error")
-    return Peer("gunicorn", ("-m", *command))
+    return Server("gunicorn", ("-m", *command))
 
 
-def greenroom(app: str) -> Peer:
+def greenroom(app: str) -> Server:
     """Give our own server."""
     command = ("greenroom", "run", app, "--port", "{port}", "--no-access-log")
-    return Peer(
+    return Server(
         "Greenroom", ("-m", *command, "--log-level", "warning"), "greenroom.bridges.channels"
     )
 
@@ -78,31 +82,30 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(peer: Peer) -> Iterator[Running]:
-    """Start `peer`, wait until it answers, and stop it at the end."""
+def _running(server: Server) -> Iterator[Running]:
     port = free_port()
-    command = [sys.executable, *(part.format(port=port) for part in peer.command)]
+    command = [sys.executable, *(part.format(port=port) for part in server.command)]
     environment = os.environ | {
-        "BENCHMARK_CONSUMERS": peer.package,
+        "BENCHMARK_CONSUMERS": server.package,
         "DJANGO_SETTINGS_MODULE": "settings",
         "PYTHONPATH": str(SITE),
     }
-    server = subprocess.Popen(command, cwd=SITE, env=environment)
+    process = subprocess.Popen(command, cwd=SITE, env=environment)
     try:
-        _wait_until_it_listens(server, port)
-        yield Running(port, psutil.Process(server.pid))
+        _wait_until_it_listens(process, port)
+        yield Running(port, psutil.Process(process.pid))
     finally:
-        server.terminate()
-        server.wait(START_SECONDS)
+        process.terminate()
+        process.wait(START_SECONDS)
 
 
-def _wait_until_it_listens(server: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise SystemExit(f"{server.args} ended at once with status {server.returncode}")
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args} ended at once with status {process.returncode}")
         with socket.socket() as sock:
             if sock.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise SystemExit(f"{server.args} does not listen on port {port}")
+    raise SystemExit(f"{process.args} does not listen on port {port}")
