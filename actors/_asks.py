@@ -45,7 +45,8 @@ class Ask:
         self._result: outcome.Outcome[Any] | None = None
         self.open = True  # nothing has been answered, and somebody waits
         self.inner: Ask | None = None  # what is asked at the moment in order to answer this one
-        self.owed: set[Ask] | None = None  # those that the actor answers later, this among them
+        # Those that the actor answers later, this among them; a dict, as it keeps their order.
+        self.owed: dict[Ask, None] | None = None
         if outer is not None:
             outer.inner = self
             if not outer.open:
@@ -69,7 +70,7 @@ class Ask:
         if self.inner is not None:
             self.inner.time_out()
         if self.owed is not None:
-            self.owed.discard(self)
+            self.owed.pop(self, None)
         return True
 
     def answer(self, reply: Any) -> bool:
@@ -111,7 +112,7 @@ class Ask:
         if self.inner is not None:
             self.inner.time_out()
         if self.owed is not None:
-            self.owed.discard(self)
+            self.owed.pop(self, None)
         return trio.lowlevel.Abort.SUCCEEDED
 
 

@@ -101,7 +101,7 @@ class Inbox:
         self.deadline = inf
         # Of the incarnation that lives now.
         self.behaviour: Behaviour | None = None
-        self._unanswered: set[Ask] | None = None
+        self._unanswered: dict[Ask, None] | None = None
         self._timers: Timers | None = None
         self._idle: IdleWatch | None = None
 
@@ -218,8 +218,8 @@ class Inbox:
             ask, self._in_flight.ask = self._in_flight.ask, None
         if ask is not None and ask.open:
             if self._unanswered is None:
-                self._unanswered = set()
-            self._unanswered.add(ask)
+                self._unanswered = {}
+            self._unanswered[ask] = None
             ask.owed = self._unanswered
         return Reply(self, ask)
 
@@ -435,8 +435,8 @@ class Inbox:
             self._idle.close()
             self._idle = None
         unanswered, self._unanswered = self._unanswered, None
-        while unanswered:
-            unanswered.pop().lose(Loss.CANCELLED, _end_reason(self._cell))
+        for ask in tuple(unanswered or ()):  # each leaves when it is lost
+            ask.lose(Loss.CANCELLED, _end_reason(self._cell))
 
     def _forget_requests(self) -> None:
         """Take requests to stop out of the mailbox, and leave the signals."""
