@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import pytest
@@ -28,11 +28,11 @@ class Client:
         await self.stream.send_all(f"{line}\n".encode())
 
     async def hear(self) -> str:
-        """Give the next line; "" if there is none any more."""
+        """Give the next line."""
         while b"\n" not in self._unread:
             data = await self.stream.receive_some()
             if not data:
-                return ""
+                raise EOFError
             self._unread += data
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode()
@@ -40,8 +40,9 @@ class Client:
     async def hear_all(self) -> list[str]:
         """Give the lines until there are no more."""
         lines = []
-        while line := await self.hear():
-            lines.append(line)
+        with suppress(EOFError):
+            while True:
+                lines.append(await self.hear())
         return lines
 
 
