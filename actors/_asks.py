@@ -15,6 +15,7 @@ message is not handled any more, and what its handler is asking others for its s
 So a limit anywhere holds for all that is done below it, and costs nothing until it is over.
 """
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
 import outcome
@@ -50,7 +51,7 @@ class Ask:
         if outer is not None:
             outer.inner = self
             if not outer.open:
-                self.time_out()
+                self.abandon()
 
     @property
     def path(self) -> str:
@@ -68,7 +69,7 @@ class Ask:
             trio.lowlevel.reschedule(self.task, result)
             self.task = None
         if self.inner is not None:
-            self.inner.time_out()
+            self.inner.abandon()
         if self.owed is not None:
             self.owed.pop(self, None)
         return True
@@ -84,6 +85,10 @@ class Ask:
     def time_out(self) -> None:
         """Settle it because its time is over."""
         self.fail(AskTimeout(self.path, self.timeout))
+
+    def abandon(self) -> None:
+        """Settle it because nobody waits any more for what it is asked for."""
+        self.fail(AskTimeout(self.path, inf))
 
     def lose(self, loss: Loss, reason: ExitReason) -> None:
         """Settle it because its message, or the actor, is lost."""
@@ -110,7 +115,7 @@ class Ask:
         self.open = False
         self.task = None
         if self.inner is not None:
-            self.inner.time_out()
+            self.inner.abandon()
         if self.owed is not None:
             self.owed.pop(self, None)
         return trio.lowlevel.Abort.SUCCEEDED

@@ -78,7 +78,7 @@ STOP: Final = Stop()
 
 @final
 class StartToDrain(Special):
-    """Has a message loop end when it has handled what is in the mailbox."""
+    """Tells a message loop that it will end when it has handled what is in the mailbox."""
 
 
 START_TO_DRAIN: Final = StartToDrain()

@@ -181,7 +181,6 @@ class Inbox:
                     self._in_flight = _NOTHING
                     return
                 else:
-                    self.mailbox.seal(MESSAGES, STOP)
                     await actor.on_signal(DRAIN)
             except Exception as error:
                 if not self._goes_on_after(item, error):
@@ -311,6 +310,8 @@ class Inbox:
     def ask_to_stop(self, *, drain: bool) -> None:
         """End the message loop after the message that it handles now, or after the last."""
         self.mailbox.put(START_TO_DRAIN if drain else STOP, CONTROL)
+        if drain:  # at once, so that senders learn of it even if the actor is busy
+            self.mailbox.seal(MESSAGES, STOP)
 
     def lose(self, item: Any, loss: Loss) -> None:
         """Make a dead letter of a message to this actor, and tell who waits for its answer."""
