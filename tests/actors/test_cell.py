@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.actors.acting import Body, forever, once
 
 from greenroom.actors import (
     Actor,
@@ -42,16 +43,6 @@ from greenroom.actors import (
 from greenroom.actors._cell import Cell
 
 
-class Body(Actor[Any]):
-    """Lives as long as the coroutine that it is given."""
-
-    def __init__(self, body: Callable[[Context], Awaitable[None]]) -> None:
-        self.body = body
-
-    async def run(self, ctx: Context) -> None:
-        await self.body(ctx)
-
-
 class Recorder(Actor[Any]):
     """Writes down what happens to it; crashes on exceptions, calls what can be called."""
 
@@ -70,14 +61,6 @@ class Recorder(Actor[Any]):
 
     async def stopped(self, reason: ExitReason) -> None:
         self.log.append(("stopped", type(reason)))
-
-
-def once(factory: Callable[..., Actor[Any]], **options: Any) -> ChildSpec:
-    return ChildSpec("child", factory, restart=Restart.TEMPORARY, **options)
-
-
-async def forever(ctx: Context) -> None:
-    await trio.sleep_forever()
 
 
 def raiser(error: BaseException) -> Callable[[Context], Awaitable[None]]:
