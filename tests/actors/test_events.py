@@ -267,6 +267,10 @@ async def test_dead_letters_can_be_told_to_an_actor() -> None:
         assert log == [DeadLetter("lost", one, None, Loss.DEAD)]
 
 
+class Endless(BaseException):
+    """Passes through those who keep the errors of subscribers to themselves."""
+
+
 @pytest.mark.parametrize("stream", ["events", "dead letters"])
 @pytest.mark.parametrize("overflow", [Overflow.REJECT, Overflow.DROP_OLDEST, "has ended"])
 async def test_dead_letters_about_dead_letters_come_to_an_end(
@@ -284,6 +288,13 @@ async def test_dead_letters_about_dead_letters_come_to_an_end(
             if overflow == "has ended":
                 ref.kill()
                 await ref.join()
+
+        def guard(letter: DeadLetter) -> None:
+            if system.dead_letters.count > 100:
+                raise Endless
+
+        system.events.subscribe(DeadLetter, guard)
+        system.dead_letters.subscribe(guard)
         for ref in others:  # two that cannot take in what they are told
             if stream == "events":
                 system.events.subscribe(DeadLetter, ref.tell)

@@ -314,12 +314,9 @@ async def test_a_child_whose_restart_waits_for_its_siblings_is_restarting(
         await trio.sleep(3)
 
     children = [worker("one"), ChildSpec("deaf", Deaf, shutdown=10)]
-    group = ChildSpec("group", lambda: Supervisor(children, strategy=Strategy.ONE_FOR_ALL))
-    async with open_actor_system("system", root=[group]) as system:
-        (supervisor,) = system.children
-        group_cell = supervisor._cell.actor
-        assert isinstance(group_cell, Supervisor)
-        one, deaf = group_cell.children
+    group = Supervisor(children, strategy=Strategy.ONE_FOR_ALL)
+    async with open_actor_system("system", root=[ChildSpec("group", lambda: group)]) as system:
+        one, deaf = group.children
         deaf.tell(wait)
         await settled()
         one.tell(OSError("crash"))
@@ -357,6 +354,26 @@ async def test_an_actor_that_stops_is_shown_with_since_when_and_then_as_stuck(
             ref.kill()
             assert see(system, "/system/deaf").phase == "stuck"
         assert system.snapshot().find("/system/deaf") is None
+
+
+async def test_an_actor_that_was_stuck_and_is_started_again_is_stuck_no_more(
+    quiet: None, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def wait() -> None:
+        await trio.sleep(20)
+
+    children = [ChildSpec("deaf", Deaf, shutdown=1), worker()]
+    group = Supervisor(children, strategy=Strategy.ONE_FOR_ALL)
+    async with open_actor_system("system", root=[ChildSpec("group", lambda: group)]) as system:
+        deaf, ref = group.children
+        deaf.tell(wait)
+        await settled()
+        ref.tell(OSError("crash"))
+        await trio.sleep(10)
+        assert see(system, "/system/group/deaf").phase == "stuck"
+        await trio.sleep(15)
+        seen = see(system, "/system/group/deaf")
+        assert (seen.phase, seen.incarnation) == ("running", 1)
 
 
 async def test_a_stuck_actor_is_logged_with_its_frames_and_the_thread_that_it_waits_for(

@@ -449,3 +449,19 @@ async def test_i29_a_cancelled_system_cleans_up_and_passes_the_cancellation_on()
             await trio.sleep_forever()
     assert outside.cancelled_caught
     assert sorted(log) == ["+a", "+b", "-a", "-b"]
+
+
+async def test_i18_who_starts_again_for_a_siblings_crash_does_not_wait_for_its_own(
+    quiet: None, autojump_clock: trio.testing.MockClock
+) -> None:
+    log: list[str] = []
+    slow = worker("slow", log, backoff=Backoff(first=10, jitter=0))
+    group = Supervisor([slow, worker("quick", log)], strategy=Strategy.ONE_FOR_ALL, intensity=5)
+    async with open_actor_system("system", root=[ChildSpec("g", lambda: group)]):
+        first, second = group.children
+        first.tell(OSError("its own"))
+        await trio.sleep(11)
+        log.clear()
+        second.tell(OSError("its sibling's"))
+        await trio.sleep(1)
+        assert log[-2:] == ["+slow", "+quick"]
