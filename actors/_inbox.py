@@ -395,8 +395,9 @@ class Inbox:
         if isinstance(item, Notice):
             item.handled()
         logger.exception("%s goes on after a message that failed", self._cell.path)
-        if held:
-            self.lose(self._message_in_hand(), Loss.CRASHED)
+        message = self._message_in_hand()
+        if message is not _NOTHING:
+            self.lose(message, Loss.CRASHED)
         return True
 
     def _message_in_hand(self) -> Any:
