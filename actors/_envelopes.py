@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, final
 
 from ._asks import Ask
 from ._lanes import Loss
-from ._ref import ActorRef
+from ._ref import NUMBER, ActorRef
 
 VOID: Final = object()
 """What a notice gives that has nothing to say any more."""
@@ -39,7 +39,7 @@ class Envelope(Special):
         deadline: float = inf,
         ask: Ask | None = None,
     ) -> None:
-        if not deadline <= inf:
+        if not (isinstance(deadline, NUMBER) and deadline <= inf):
             raise ValueError(f"deadline must be a time on trio's clock; it is {deadline!r}")
         self.message = message
         self.sender = sender

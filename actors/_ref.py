@@ -3,7 +3,7 @@
 from collections.abc import Coroutine
 from math import inf
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
 
 from ._errors import ForeignSystem
 from ._lanes import Delivery
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ._cell import Cell
 
 M = TypeVar("M")
+
+NUMBER: Final = (float, int)  # made once: this is looked at for each ask
 
 
 @final
@@ -82,8 +84,8 @@ class ActorRef(Generic[M]):
             ForeignSystem: this is another thread than the actor's.
             ValueError: `timeout` is negative, or no number.
         """
-        if not timeout >= 0:
-            raise ValueError(f"timeout must be 0 seconds or more; it is {timeout!r}")
+        if not (isinstance(timeout, NUMBER) and timeout >= 0):
+            raise ValueError(f"timeout must be 0 seconds or more, or left out; it is {timeout!r}")
         cell = self._cell
         return (cell.inbox or cell.open_inbox()).ask(message, sender, timeout)
 
