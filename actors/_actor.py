@@ -78,6 +78,9 @@ class Actor(Generic[M]):
     def stopping(self, ctx: "Context", reason: ExitReason) -> bool:  # noqa: ARG002 - for overriders
         """Answer a request to stop; asked only of actors that override `run`.
 
+        While `run` is in `Context.handle_messages`, this is not asked: the loop ends, and what
+        `run` does then has the rest of the time.
+
         Returns:
             True if the actor will end by itself in the time that its spec gives, False to
             be cancelled now.

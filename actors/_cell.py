@@ -329,7 +329,7 @@ class Cell:
         else:
             ending = self.ending
             ending.ask_again(reason, for_good=for_good)
-            if drain is False and self.actor is not None and type(self.actor).run is Actor.run:
+            if drain is False and self.actor is not None and self._has_a_loop(self.actor):
                 self.open_inbox().ask_to_stop(drain=False)  # what waits is not handled after all
         ending.be_over_by(deadline, now, self.spec.cleanup_timeout)
         self.scope.deadline = min(self.scope.deadline, ending.cancel_at)
@@ -352,7 +352,7 @@ class Cell:
         actor = self.actor
         if actor is None:  # in the pause before a restart
             return False
-        if type(actor).run is Actor.run:
+        if self._has_a_loop(actor):
             self.open_inbox().ask_to_stop(drain=drains)
             return True
         try:
@@ -360,6 +360,10 @@ class Cell:
         except Exception:
             logger.exception("stopping of %s failed; it is cancelled", self.path)
             return False
+
+    def _has_a_loop(self, actor: Actor[Any]) -> bool:
+        """Tell whether there is a message loop, or will be one, to find a request to stop."""
+        return type(actor).run is Actor.run or (self.inbox is not None and self.inbox.loops)
 
     def _shutdown(self) -> float:
         if self.spec.shutdown is not None:

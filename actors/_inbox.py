@@ -77,6 +77,7 @@ class Inbox:
         "_unanswered",
         "behaviour",
         "deadline",
+        "loops",
         "mailbox",
         "sender",
     )
@@ -100,6 +101,7 @@ class Inbox:
         self.sender: ActorRef[Any] | None = None
         self.deadline = inf
         # Of the incarnation that lives now.
+        self.loops = False  # is in `handle_messages`
         self.behaviour: Behaviour | None = None
         self._unanswered: dict[Ask, None] | None = None
         self._timers: Timers | None = None
@@ -163,6 +165,7 @@ class Inbox:
         _handling.set(self)
         if self.behaviour is None:  # else it became another in `started`
             self.behaviour = actor.receive
+        self.loops = True
         mailbox = self.mailbox
         while True:
             item = await (self._next() if self._front else mailbox.get())
@@ -179,6 +182,7 @@ class Inbox:
                     await self._handle_notice(actor, item)
                 elif item is STOP:
                     self._in_flight = _NOTHING
+                    self.loops = False
                     return
                 else:
                     await actor.on_signal(DRAIN)
@@ -427,6 +431,7 @@ class Inbox:
 
     def _end_incarnation(self) -> None:
         """Let go what belongs to the incarnation that has ended."""
+        self.loops = False
         self.behaviour = None
         self.sender = None
         self.deadline = inf
