@@ -1,6 +1,7 @@
 """Every example runs to its end, and README shows the examples as they stand."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -82,6 +83,14 @@ def test_every_example_is_run_by_a_test() -> None:
     assert {name for name in scripts if f'"{name}"' not in tested} == set()
 
 
+ACTORS = sorted(EXAMPLES.glob("actors/*.py"))
+
+
+@pytest.mark.parametrize("path", ACTORS, ids=lambda path: path.stem)
+def test_an_example_of_actors_has_tests_of_its_own(path: Path) -> None:
+    assert (ROOT / "tests/examples/actors" / f"test_{path.name}").exists()
+
+
 async def serve_example(
     start_command: Start, name: str, attribute: str
 ) -> tuple[int, Callable[[], Awaitable[int]]]:
@@ -131,6 +140,36 @@ def test_the_supervised_actor_goes_on_after_its_crash() -> None:
     ended = run_python("supervised.py")
     assert ended.stdout.splitlines() == ["the total is 1", "the total is 3", "the total is 4"]
     assert "ValueError: invalid literal for int() with base 10: 'three'" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in ACTORS if path.name != "chat_room.py"], ids=lambda path: path.stem
+)
+def test_an_example_of_actors_runs_to_its_end(path: Path) -> None:
+    ended = run_python("-X", "dev", "-W", "error", path)
+    assert ended.stdout
+    assert "Warning" not in ended.stderr
+
+
+async def test_the_chat_room_is_open_until_it_is_interrupted() -> None:
+    command = [sys.executable, "-X", "dev", str(EXAMPLES / "actors/chat_room.py"), "0"]
+    process = await trio.lowlevel.open_process(command, stdout=-1, stderr=-1)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with process.stdout, process.stderr:
+        said = b""
+        while not said.endswith(b"\n"):
+            said += await process.stdout.receive_some()
+        async with await trio.open_tcp_stream("127.0.0.1", int(said.split()[-1])) as client:
+            await client.send_all(b"ada lobby\n")
+            assert await client.receive_some() == b"* ada is here\n"
+            process.send_signal(signal.SIGINT)
+            assert await client.receive_some() == b""
+        log = b"".join([data async for data in process.stderr]).decode()
+        assert "* ada is here (1 of 1 hear it)" in log
+        assert log.rstrip().endswith("KeyboardInterrupt")
+        assert "Warning" not in log
+    await process.wait()
 
 
 def test_the_example_of_a_test_passes(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
     python examples/actors/chat_room.py [PORT]
 
-Then `nc localhost 9000` in some terminals. Say who you are and which room you enter, such as
+Then `nc localhost 9000` in several terminals. Say who you are and which room you enter, such as
 `ada lobby`; after that each line is said there, and `/who` tells who is in.
 
     chat
@@ -187,6 +187,7 @@ async def open_chat(listener: trio.SocketListener) -> AsyncIterator[ActorSystem]
 async def main(port: int) -> None:
     [listener] = await trio.open_tcp_listeners(port, host="127.0.0.1")
     async with open_chat(listener):
+        print(f"nc localhost {listener.socket.getsockname()[1]}", flush=True)
         await trio.sleep_forever()
 
 

@@ -6,6 +6,7 @@ and starts the next incarnation, which asks for what comes after the last tick t
     python examples/actors/outgoing_websocket.py
 """
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
@@ -13,7 +14,15 @@ from typing import NoReturn
 import trio
 from trio_websocket import wrap_client_stream
 
-from greenroom.actors import Actor, Backoff, ChildSpec, Context, ExitReason, open_actor_system
+from greenroom.actors import (
+    Actor,
+    ActorRestarted,
+    Backoff,
+    ChildSpec,
+    Context,
+    ExitReason,
+    open_actor_system,
+)
 from greenroom.runtime import Receive, Scope, Send, open_tcp, serve, speaks
 
 SUBSCRIBERS = "subscribers of the feed"
@@ -65,7 +74,7 @@ FEED = ChildSpec(
 
 
 class Printer(Actor[Tick]):
-    """A subscriber that has enough at some time."""
+    """A subscriber, until it has had enough."""
 
     def __init__(self, enough: int) -> None:
         self.enough = enough
@@ -97,6 +106,9 @@ async def main() -> None:
         host, port = listeners[0].getsockname()
         server = await nursery.start(partial(serve, unreliable, listeners=listeners))
         async with open_actor_system("ticker") as system:
+            system.events.subscribe(
+                ActorRestarted, lambda event: print(f"back in {event.pause:.1f} s: {event.cause}")
+            )
             printer = system.spawn(ChildSpec("printer", Printer), 7)
             system.spawn(FEED, host, port, Progress())
             await printer.join()
@@ -104,4 +116,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    # The log has each crash with its traceback; here the lines above say enough.
+    logging.getLogger("greenroom").setLevel(logging.CRITICAL)
     trio.run(main)
