@@ -46,9 +46,10 @@ class SendReport:
 class _Group:
     """The members of one group, in the order in which they joined."""
 
-    __slots__ = ("members", "round")
+    __slots__ = ("farewell", "members", "round")
 
-    def __init__(self) -> None:
+    def __init__(self, farewell: Callable[["Cell"], object]) -> None:
+        self.farewell: Final = farewell  # of a member that ends
         self.members: Final[dict[Cell, _Put]] = {}
         # The same, for those who send: a member may leave while a message goes round.
         self.round: tuple[tuple[Cell, _Put], ...] | None = None
@@ -82,16 +83,16 @@ class Groups:
         cell = live_cell_of(ref)
         group = self._groups.get(name)
         if group is None:
-            group = self._groups[name] = _Group()
+            group = self._groups[name] = _Group(partial(self._remove, name))
         if cell not in group.members:
             group.change()[cell] = cell.open_inbox().mailbox.put
-            cell.at_end((self, name), partial(self._remove, name))
+            cell.at_end(group, group.farewell)
 
     def leave(self, name: str, ref: ActorRef[Any]) -> None:
         """Let an actor leave a group, if it is in it."""
         group = self._groups.get(name)
         if group is not None and ref._cell in group.members:
-            ref._cell.not_at_end((self, name))
+            ref._cell.not_at_end(group)
             self._remove(name, ref._cell)
 
     def members(self, name: str) -> tuple[ActorRef[Any], ...]:
