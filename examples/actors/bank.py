@@ -102,7 +102,7 @@ class Teller(Actor[Transfer | Settle]):
         self.ctx = ctx
         ctx.registry.register("teller", ctx.self)
         for transfer in self.books.unsettled.values():
-            ctx.self.tell(Settle(transfer))
+            ctx.timers.start_single(transfer.id, Settle(transfer), 0)  # there may be thousands
 
     async def receive(self, message: Transfer | Settle) -> Outcome:
         match message:

@@ -138,3 +138,14 @@ async def test_a_transfer_to_nobody_is_refused(autojump_clock: trio.testing.Mock
 def test_a_transfer_moves_more_than_nothing() -> None:
     with pytest.raises(ValueError, match="amount must be more than 0; it is -5"):
         Transfer("t1", "ada", "bob", -5)
+
+
+async def test_more_transfers_can_be_settled_than_a_mailbox_holds(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    left = {f"t{number}": Transfer(f"t{number}", "ada", "bob", 1) for number in range(1100)}
+    books = Books({"ada": {"opening": 50}, "bob": {}}, left)
+    async with open_actor_system("bank", root=bank.bank(books)):
+        await trio.sleep(300)
+    assert books.unsettled == {}
+    assert books.balance("ada") == 50
