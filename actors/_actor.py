@@ -23,7 +23,7 @@ def check_coroutine(function: object, name: str) -> None:
     inner = inspect.unwrap(function) if callable(function) else function
     inner = getattr(inner, "__func__", inner)  # of a method
     if inspect.isfunction(inner) and not inspect.iscoroutinefunction(inner):
-        raise TypeError(f"{name} must be a coroutine function: write `async def`")
+        raise TypeError(f"{name} must be a coroutine function: write `async def`, without `yield`")
 
 
 class Actor(Generic[M]):
@@ -37,8 +37,7 @@ class Actor(Generic[M]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in _COROUTINES:
-            if name in cls.__dict__:
-                check_coroutine(cls.__dict__[name], f"{cls.__qualname__}.{name}")
+            check_coroutine(getattr(cls, name), f"{cls.__qualname__}.{name}")
 
     __slots__ = ()  # those who run by the thousand may declare slots of their own
 

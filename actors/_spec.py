@@ -73,6 +73,7 @@ class ChildSpec:
 
     Raises:
         ValueError: `id` is empty or holds a "/", or a number is out of its range.
+        TypeError: `factory` cannot be called, or `mailbox` is no lane.
     """
 
     id: str
@@ -94,6 +95,12 @@ class ChildSpec:
     def __post_init__(self) -> None:
         if not self.id or "/" in self.id:
             raise ValueError(f"id must be a name without '/'; it is {self.id!r}")
+        if not callable(self.factory):
+            raise TypeError(
+                f"factory must be what makes an Actor, as its class; it is {self.factory!r}"
+            )
+        if not isinstance(self.mailbox, Lane):
+            raise TypeError(f"mailbox must be a Lane, as Lane(capacity=10); it is {self.mailbox!r}")
         for name in ("shutdown", "cleanup_timeout", "start_timeout"):
             seconds = getattr(self, name)
             if seconds is not None and not seconds >= 0:

@@ -284,7 +284,8 @@ class Supervisor(Actor[Any]):
             case Verdict.FORGET:
                 self.forget(cell, reason)
             case Verdict.GIVE_UP:
-                exhausted = RestartsExhausted(self._window.intensity, self._window.period)
+                window = cell.window or self._window
+                exhausted = RestartsExhausted(window.intensity, window.period)
                 exhausted.__cause__ = cause
                 if not self._gives_up:
                     logger.error("%s is not started again: %s", cell.path, exhausted)
