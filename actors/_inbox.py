@@ -167,6 +167,7 @@ class Inbox:
             self.behaviour = actor.receive
         self.loops = True
         mailbox = self.mailbox
+        reply = None
         while True:
             item = await (self._next() if self._front else mailbox.get())
             self._in_flight = item
@@ -189,6 +190,7 @@ class Inbox:
             except Exception as error:
                 if not self._goes_on_after(item, error):
                     raise
+            item = reply = None  # one that waits long shall not keep them alive
             self._in_flight = _NOTHING
             self.sender = None
             self.deadline = inf

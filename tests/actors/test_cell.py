@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -829,3 +830,21 @@ def test_i25_i27_i29_cancelled_at_any_step_started_and_stopped_match_and_nothing
 
     trio.run(main)
     assert log.count("started") == log.count("stopped")
+
+
+async def test_an_actor_that_waits_does_not_keep_the_last_message_and_reply_alive() -> None:
+    class Message:
+        """Can be referred to weakly."""
+
+    class Mirror(Actor[Message]):
+        async def receive(self, message: Message) -> Message:
+            return message
+
+    async with open_dynamic_supervisor() as supervisor:
+        mirror = supervisor.start_child(once(Mirror))
+        message: Message | None = Message()
+        reply = await mirror.ask(message)
+        gone = weakref.ref(reply)
+        message = reply = None
+        await trio.testing.wait_all_tasks_blocked()
+        assert gone() is None
