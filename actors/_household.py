@@ -26,6 +26,7 @@ class Household:
         self._failure: BaseException | None = None
         self._supervisor = DynamicSupervisor()
         self.cell = Cell(self, ChildSpec("children", lambda: self._supervisor), (), unique=True)
+        self.cell.actor = self._supervisor
         self.cell.phase = Phase.STARTING
         self._supervisor._cell = self.cell  # children have a path before it runs
         owner.open_companions().tasks.start_soon(self._live)

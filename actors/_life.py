@@ -15,6 +15,7 @@ import trio
 from ._actor import Actor
 from ._cell import RUNNING, STARTING, Cell
 from ._context import Context
+from ._ending import Ending
 from ._errors import StartTimeout
 from ._inbox import handles_no_more
 from ._reasons import NORMAL, Crash, DeadlineExceeded, ExitReason, InitFailed, Shutdown, sort_out
@@ -38,8 +39,8 @@ async def live(cell: Cell) -> None:
     try:
         with cell.scope:
             try:
-                if cell.ending is not None and not cell.ending.grace_given:
-                    await trio.lowlevel.checkpoint()  # cancelled before its first step
+                if cell.ending is not None and _never_begins(cell.ending, actor):
+                    await trio.lowlevel.checkpoint()
                 if cell.pause:
                     cell.resumes_at = trio.current_time() + cell.pause
                     await trio.sleep_until(cell.resumes_at)
@@ -80,6 +81,12 @@ async def live(cell: Cell) -> None:
             raise passing
     finally:
         del crash, passing, reason  # whose tracebacks hold this frame
+
+
+def _never_begins(ending: Ending, actor: Actor[Any] | None) -> bool:
+    """Tell whether an actor that was cancelled before its first step has nothing to do at all."""
+    # A supervisor may have children already: its `run` lets them go.
+    return not ending.grace_given and (actor is None or not type(actor).announces_start)
 
 
 async def _get_ready(cell: Cell, actor: Actor[Any], ctx: Context) -> None:
