@@ -294,10 +294,11 @@ class Mailbox:
     def _dismiss(self, queue: _Queue, loss: Loss, delivery: Delivery) -> None:
         """Let go those who wait for room, with what they have."""
         blocked, queue.blocked = queue.blocked, None
-        for task, item in blocked or ():
-            self._refuse(queue, item, loss, delivery)
+        while blocked:  # who is told of a loss may cancel somebody who waits
+            task, item = blocked.popleft()
             if task is not None:
                 trio.lowlevel.reschedule(task, outcome.Value(delivery))
+            self._refuse(queue, item, loss, delivery)
 
     def _take(self, queue: _Queue) -> Any:
         assert queue.items

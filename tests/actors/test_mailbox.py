@@ -1,6 +1,7 @@
 """The mailbox against a model: lists, and every rule written out."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ lanes = st.one_of(
     st.builds(Lane, st.one_of(st.none(), st.integers(1, 3)), st.sampled_from(POLICIES)),
     st.builds(Lane, st.integers(1, 3), st.just(Overflow.COALESCE), st.just(lambda item: item[0])),
 )
-# A key and a lane to put to; None takes one item.
-steps = st.lists(st.one_of(st.none(), st.tuples(st.sampled_from("abc"), st.integers(0, 1))))
+# What to do to a lane with a key; None takes one item.
+verbs = st.sampled_from(["put", "put", "put", "put_soon", "seal"])
+steps = st.lists(st.one_of(st.none(), st.tuples(verbs, st.sampled_from("abc"), st.integers(0, 1))))
 
 
 class Model:
@@ -26,12 +28,15 @@ class Model:
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.waiting: list[tuple[str, int]] = []
-        self.accepted = self.refused = 0
+        self.blocked: list[tuple[str, int]] = []
+        self.sealed = False
+        self.accepted = self.refused = self.taken = 0
         self.lost: list[tuple[tuple[str, int], Loss]] = []
 
     def put(self, item: tuple[str, int]) -> Delivery:
-        full = self.lane.capacity is not None and len(self.waiting) == self.lane.capacity
-        if not full:
+        if self.sealed:
+            return self._refuse(item, Loss.STOPPING, Delivery.STOPPING)
+        if not self.full:
             return self._accept(item, Delivery.ACCEPTED)
         if self.lane.overflow is Overflow.DROP_OLDEST:
             self.lost.append((self.waiting.pop(0), Loss.DROPPED))
@@ -41,13 +46,41 @@ class Model:
                 if other[0] == item[0]:
                     self.lost.append((self.waiting.pop(at), Loss.COALESCED))
                     return self._accept(item, Delivery.COALESCED)
-        self.refused += 1
         loss, delivery = {
             Overflow.REJECT: (Loss.REJECTED, Delivery.REJECTED),
             Overflow.COALESCE: (Loss.REJECTED, Delivery.REJECTED),
             Overflow.DROP_NEW: (Loss.DROPPED, Delivery.DROPPED_NEW),
             Overflow.CLOSE: (Loss.OVERLOAD, Delivery.CLOSED),
         }[self.lane.overflow]
+        return self._refuse(item, loss, delivery)
+
+    def put_soon(self, item: tuple[str, int]) -> None:
+        if self.full and not self.sealed:
+            self.blocked.append(item)
+        else:
+            self.put(item)
+
+    def seal(self, last: tuple[str, int]) -> None:
+        if not self.sealed:
+            self.sealed = True
+            for item in self.blocked:
+                self._refuse(item, Loss.STOPPING, Delivery.STOPPING)
+            self.blocked.clear()
+            self._accept(last, Delivery.ACCEPTED)
+
+    def take(self) -> tuple[str, int]:
+        item = self.waiting.pop(0)
+        self.taken += 1
+        if self.blocked:
+            self._accept(self.blocked.pop(0), Delivery.ACCEPTED)
+        return item
+
+    @property
+    def full(self) -> bool:
+        return self.lane.capacity is not None and len(self.waiting) >= self.lane.capacity
+
+    def _refuse(self, item: tuple[str, int], loss: Loss, delivery: Delivery) -> Delivery:
+        self.refused += 1
         self.lost.append((item, loss))
         return delivery
 
@@ -59,7 +92,7 @@ class Model:
 
 @given(lanes, lanes, steps)
 def test_i1_i2_i5_i6_every_item_is_taken_in_order_or_waits_or_is_lost_once_with_its_reason(
-    first: Lane, second: Lane, script: list[tuple[str, int] | None]
+    first: Lane, second: Lane, script: list[tuple[str, str, int] | None]
 ) -> None:
     mailbox = Mailbox(first, second)
     models = [Model(first), Model(second)]
@@ -67,10 +100,20 @@ def test_i1_i2_i5_i6_every_item_is_taken_in_order_or_waits_or_is_lost_once_with_
     mailbox.on_loss = lambda item, lane, loss: lost[lane].append((item, loss))
     for number, step in enumerate(script):
         if step is not None:
-            key, lane = step
-            assert mailbox.put((key, number), lane) is models[lane].put((key, number))
-        elif model := next((model for model in models if model.waiting), None):
-            assert mailbox.get_nowait() == model.waiting.pop(0)
+            verb, key, lane = step
+            item, model = (key, number), models[lane]
+            match verb:
+                case "put":
+                    assert mailbox.put(item, lane) is model.put(item)
+                case "put_soon":
+                    mailbox.put_soon(item, lane)
+                    model.put_soon(item)
+                case "seal":
+                    mailbox.seal(lane, item)
+                    model.seal(item)
+        elif any(model.waiting for model in models):
+            model = next(model for model in models if model.waiting)
+            assert mailbox.get_nowait() == model.take()
         else:
             with pytest.raises(trio.WouldBlock):
                 mailbox.get_nowait()
@@ -81,10 +124,15 @@ def test_i1_i2_i5_i6_every_item_is_taken_in_order_or_waits_or_is_lost_once_with_
             assert (counts.accepted, counts.refused) == (model.accepted, model.refused)
             assert counts.accepted == counts.taken + counts.evicted + counts.waiting
             assert counts.evicted + counts.refused == len(lost[at])
-            assert model.lane.capacity is None or counts.waiting <= model.lane.capacity
+            # The last item of a sealed lane has a place of its own.
+            most = model.lane.capacity
+            assert most is None or counts.waiting <= most + model.sealed
     mailbox.close()
     for at, model in enumerate(models):
-        assert lost[at] == model.lost + [(item, Loss.LEFT_OVER) for item in model.waiting]
+        sent_away = [(item, Loss.DEAD) for item in model.blocked]
+        left_over = [(item, Loss.LEFT_OVER) for item in model.waiting]
+        assert lost[at] == model.lost + sent_away + left_over
+        assert mailbox.counts(at).evicted == model.accepted - model.taken
         assert mailbox.put(("late", -1), at) is Delivery.DEAD
         assert lost[at][-1] == (("late", -1), Loss.DEAD)
 
@@ -119,6 +167,107 @@ def test_a_refused_item_wakes_nobody_and_a_replaced_one_does() -> None:
         mailbox.wake = lambda overflow=overflow: woken.append(overflow.name)
         mailbox.put(2)
     assert woken == ["DROP_OLDEST"]
+
+
+def test_what_is_put_soon_wakes_the_receiver_only_if_it_went_in_and_a_seal_always() -> None:
+    woken: list[str] = []
+    mailbox = Mailbox(Lane(), Lane(capacity=1))
+    for verb, expected in [("went in", 1), ("waits", 1), ("seal", 2), ("seal again", 2)]:
+        mailbox.wake = None
+        mailbox.wait_with(partial(woken.append, verb))
+        if verb.startswith("seal"):
+            mailbox.seal(1, verb)
+        else:
+            mailbox.put_soon(verb, 1)
+        assert len(woken) == expected
+    assert woken == ["went in", "seal"]
+    assert [mailbox.get_nowait() for _ in range(2)] == ["went in", "seal"]
+
+
+async def test_a_lane_sealed_while_its_receiver_waits_wakes_it_with_the_last_item() -> None:
+    mailbox = Mailbox(Lane(), Lane(capacity=1))
+    taken: list[Any] = []
+
+    async def receive() -> None:
+        taken.append(await mailbox.get())
+        mailbox.seal(1, "not this one")
+        with trio.move_on_after(0):
+            taken.append(await mailbox.get())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        mailbox.seal(1, "last")
+    assert taken == ["last"]
+    assert mailbox.put("late", 1) is Delivery.STOPPING
+    assert mailbox.put("urgent", 0) is Delivery.ACCEPTED
+    mailbox.set_capacity(1, None)
+    assert await mailbox.feed("late", 1) is Delivery.STOPPING
+
+
+def test_a_sealed_lane_answers_dead_once_the_mailbox_is_closed() -> None:
+    lost: list[Any] = []
+    mailbox = Mailbox(Lane())
+    mailbox.on_loss = lambda item, lane, loss: lost.append((item, loss))
+    mailbox.seal(0, "last")
+    mailbox.close()
+    mailbox.seal(0, "never")
+    mailbox.put_soon("late")
+    assert mailbox.put("late") is Delivery.DEAD
+    assert lost == [("last", Loss.LEFT_OVER), ("late", Loss.DEAD), ("late", Loss.DEAD)]
+
+
+async def test_i2_who_waits_and_what_is_put_soon_are_let_in_by_turns() -> None:
+    mailbox = Mailbox(Lane(capacity=1))
+    mailbox.put("there")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.feed, "first")
+        await trio.testing.wait_all_tasks_blocked()
+        mailbox.put_soon("second")
+        nursery.start_soon(mailbox.feed, "third")
+        await trio.testing.wait_all_tasks_blocked()
+        assert mailbox.put("pushy") is Delivery.REJECTED
+        assert [mailbox.get_nowait() for _ in range(4)] == ["there", "first", "second", "third"]
+
+
+@pytest.mark.parametrize("how", ["seal", "close"])
+async def test_i1_who_is_told_of_a_loss_may_put_something_and_cancel_who_waits(how: str) -> None:
+    mailbox = Mailbox(Lane(capacity=1))
+    scopes = [trio.CancelScope() for _ in range(3)]
+    lost: list[tuple[Any, Loss]] = []
+    answers: list[Delivery] = []
+
+    def told(item: Any, lane: int, loss: Loss) -> None:
+        lost.append((item, loss))
+        for scope in scopes[:2]:
+            scope.cancel()
+        if item != "answer":
+            answers.append(mailbox.put("answer"))
+
+    async def send(number: int) -> None:
+        with scopes[number]:
+            answers.append(await mailbox.feed(number))
+
+    mailbox.on_loss = told
+    mailbox.put("there")
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(send, number)
+            await trio.testing.wait_all_tasks_blocked()
+        if how == "seal":
+            mailbox.seal(0, "last")
+        else:
+            mailbox.close()
+    delivery, loss = {
+        "seal": (Delivery.STOPPING, Loss.STOPPING), "close": (Delivery.DEAD, Loss.DEAD),
+    }[how]  # fmt: skip
+    assert [item for item, _ in lost if item != "answer"] == (
+        [0, 2] if how == "seal" else [0, 2, "there"]
+    )
+    assert set(answers) == {delivery}
+    assert ("answer", loss) in lost
+    counts = mailbox.counts(0)
+    assert counts.refused + counts.evicted == len(lost)
 
 
 def test_a_failing_key_rejects_the_item_and_does_not_reach_the_sender() -> None:
