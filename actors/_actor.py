@@ -39,7 +39,10 @@ class Actor(Generic[M]):
         for name in _COROUTINES:
             check_coroutine(getattr(cls, name), f"{cls.__qualname__}.{name}")
 
-    __slots__ = ()  # those who run by the thousand may declare slots of their own
+    __slots__ = ("ctx",)  # those who run by the thousand may declare slots of their own
+
+    ctx: "Context"
+    """What this incarnation can do to the world around it; there from `started` on."""
 
     default_shutdown: ClassVar[float] = 5
     """Seconds to stop in, where the child spec does not say."""
@@ -51,7 +54,7 @@ class Actor(Generic[M]):
         """Get ready, before the first message.
 
         Args:
-            ctx: what this incarnation can do to the world around it.
+            ctx: what this incarnation can do to the world around it; also `self.ctx`.
             cause: why the incarnation before this one ended; `None` for the first.
         """
 

@@ -40,7 +40,7 @@ class DynamicSupervisor(Supervisor):
         self,
         *,
         max_children: int | None = None,
-        intensity: int = 1,
+        intensity: float = 1,
         period: float = 5,
         per_child: bool = True,
         give_up: bool = True,

@@ -12,13 +12,13 @@ class RestartsExhausted(Exception):
     no supervisor above could help: raise the intensity, or mend the child.
     """
 
-    def __init__(self, intensity: int, period: float) -> None:
+    def __init__(self, intensity: float, period: float) -> None:
         super().__init__(intensity, period)
         self.intensity = intensity
         self.period = period
 
     def __str__(self) -> str:
-        return f"more than {self.intensity} restarts within {self.period:g} seconds"
+        return f"more than {self.intensity:g} restarts within {self.period:g} seconds"
 
 
 class ChildEscalated(Exception):
@@ -48,14 +48,17 @@ class StartTimeout(Exception):
 
 
 class SupervisorClosed(Exception):
-    """Raised when a child is to be started under a supervisor that is stopping or has ended."""
+    """Raised when a child is to be started under a supervisor that cannot keep it.
+
+    It is stopping, between two incarnations, or has ended.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.path = path
 
     def __str__(self) -> str:
-        return f"{self.path} takes no more children: it is stopping or has ended"
+        return f"{self.path} takes no children: it is stopping, being restarted, or has ended"
 
 
 class SupervisorNotRunning(RuntimeError):

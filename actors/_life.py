@@ -47,7 +47,7 @@ async def live(cell: Cell) -> None:
                 if actor is None:
                     actor = cell.actor = cell.spec.make_actor(cell.args)
                 kind = type(actor)
-                ctx = Context(cell)
+                ctx = actor.ctx = Context(cell)
                 if kind.started is not Actor.started:
                     await _get_ready(cell, actor, ctx)
                 begun = True

@@ -5,12 +5,13 @@ from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
 
-from ._errors import ForeignSystem
+from ._errors import ForeignSystem, SupervisorClosed
 from ._lanes import Delivery
 from ._reasons import ExitReason, Killed, Shutdown
 
 if TYPE_CHECKING:
     from ._cell import Cell
+    from ._spec import ChildSpec
 
 M = TypeVar("M")
 
@@ -102,6 +103,24 @@ class ActorRef(Generic[M]):
     def kill(self, by: str = "") -> None:
         """Cancel the actor now, and for good. `Actor.stopped` still runs."""
         self._cell_here().kill(Killed(by))
+
+    def start_child(self, spec: "ChildSpec", *args: object) -> "ActorRef[Any]":
+        """Start a child of this actor, which is a supervisor; see `Supervisor.start_child`.
+
+        Raises:
+            SupervisorClosed: it is stopping, between two incarnations, or has ended.
+            TypeError: it is no supervisor.
+            ForeignSystem: this is another thread than the actor's.
+        """
+        from ._supervisor import Supervisor  # who holds references itself
+
+        actor = self._cell_here().actor
+        if actor is None:
+            raise SupervisorClosed(self.path)
+        if not isinstance(actor, Supervisor):
+            kind = type(actor).__qualname__
+            raise TypeError(f"{self.path} is a {kind}, and only a Supervisor starts children")
+        return actor.start_child(spec, *args)
 
     async def wait_started(self) -> bool:
         """Wait until the actor is ready; tell whether it is, or has ended instead."""

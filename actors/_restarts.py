@@ -8,6 +8,7 @@ Source: Erlang/OTP, stdlib `supervisor`, "Restart intensity and period".
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from typing import final
 
 
@@ -19,19 +20,19 @@ class RestartWindow:
     The defaults are OTP's.
 
     Args:
-        intensity: restarts allowed in one window, 0 or more.
+        intensity: restarts allowed in one window, 0 or more; infinity for no limit.
         period: length of the window in seconds, more than 0.
 
     Raises:
         ValueError: `intensity` is negative, or `period` is not positive.
     """
 
-    intensity: int = 1
+    intensity: float = 1
     period: float = 5
     _times: deque[float] = field(default_factory=deque, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.intensity < 0:
+        if not self.intensity >= 0:
             raise ValueError(f"intensity must be 0 or more; it is {self.intensity!r}")
         if not self.period > 0:
             raise ValueError(f"period must be more than 0 seconds; it is {self.period!r}")
@@ -42,6 +43,8 @@ class RestartWindow:
         `now` is in seconds on a clock that never runs backwards, such as
         `trio.current_time()`.
         """
+        if self.intensity == inf:
+            return True
         # A restart exactly `period` seconds old still counts: OTP keeps R >= Now - P.
         while self._times and self._times[0] < now - self.period:
             self._times.popleft()

@@ -67,9 +67,11 @@ class ChildSpec:
             as far as `shutdown` allows; no more are accepted meanwhile.
         stash_capacity: messages that `Context.stash` holds, 0 or more; as many as wait in
             the mailbox by default.
-        intensity: restarts allowed within `period`, for this child alone; by default what
-            its supervisor says.
+        intensity: restarts allowed within `period`, for this child alone, `INFINITY` for any
+            number; by default what its supervisor says.
         period: seconds; see `intensity`.
+        expected: exceptions that are part of its life, such as a lost connection's: a crash
+            with nothing else in it is logged in a line, and not with its traceback.
 
     Raises:
         ValueError: `id` is empty or holds a "/", or a number is out of its range.
@@ -89,8 +91,9 @@ class ChildSpec:
     backoff: Backoff | None = None
     drain: bool = False
     stash_capacity: int = 1000
-    intensity: int | None = None
+    intensity: float | None = None
     period: float | None = None
+    expected: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.id or "/" in self.id:

@@ -21,6 +21,7 @@ from ._commons import Commons
 from ._context import Context
 from ._dead_letters import DeadLetters
 from ._decisions import AutoShutdown, Decision, Strategy, Verdict, decide
+from ._ends import words_for
 from ._errors import (
     ChildEscalated,
     RestartsExhausted,
@@ -74,8 +75,9 @@ class Supervisor(Actor[Any]):
     Args:
         children: what to start, in this order.
         strategy: which children start again when one has to.
-        intensity: restarts allowed within `period`; above that the supervisor gives up: it
-            stops its children and crashes with `RestartsExhausted`.
+        intensity: restarts allowed within `period`, `INFINITY` for any number; above that
+            the supervisor gives up: it stops its children and crashes with
+            `RestartsExhausted`.
         period: seconds; see `RestartWindow`.
         per_child: whether each child has its own window, so that one that keeps crashing
             does not use up what its siblings may need. False counts all together, as OTP does.
@@ -99,7 +101,7 @@ class Supervisor(Actor[Any]):
         children: Iterable[ChildSpec] = (),
         *,
         strategy: Strategy = Strategy.ONE_FOR_ONE,
-        intensity: int = 1,
+        intensity: float = 1,
         period: float = 5,
         per_child: bool = True,
         auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
@@ -141,6 +143,8 @@ class Supervisor(Actor[Any]):
         actor = spec.make_actor(args)
         cell = self._add(spec, args)
         cell.actor = actor
+        if isinstance(actor, Supervisor):
+            actor._cell = cell  # its children have a place in the tree before it runs
         self._children.launch(cell)
         return cell.ref
 
@@ -217,13 +221,19 @@ class Supervisor(Actor[Any]):
 
     def child_ended(self, cell: Cell, reason: ExitReason, *, may_restart: bool) -> None:
         """Decide what follows the end of an incarnation, in the step in which it ended."""
-        self._report(cell, reason)
+        if self.on_exit is not None and cell.actor is not None:
+            try:
+                self.on_exit(cell.ref, cell.actor, reason)
+            except Exception:
+                logger.exception("on_exit of %s failed", self.path)
         ending = cell.ending
         for_good = ending is not None and ending.for_good
         if for_good or not may_restart or self._children.closed:
+            self._report(cell, reason)
             self.forget(cell, reason)
             return
         if cell in self._children.regrouping:
+            self._report(cell, reason)
             cell.pause = 0  # it is started again for another's crash
             cell.renew(reason)
             cell.hand_over()
@@ -231,6 +241,7 @@ class Supervisor(Actor[Any]):
         spec = cell.spec
         if spec.on_failure is None:
             if spec.restart is _TEMPORARY and not spec.significant:
+                self._report(cell, reason)
                 self.forget(cell, reason)  # what `decide` would say, for the thousands
                 return
             directive = _RESTART
@@ -278,6 +289,8 @@ class Supervisor(Actor[Any]):
 
     def _carry_out(self, cell: Cell, reason: ExitReason, decision: Decision) -> None:
         cause = reason.error if isinstance(reason, Crash) else None
+        if decision.verdict is not Verdict.RESTART:
+            self._report(cell, reason)
         match decision.verdict:
             case Verdict.RESTART:
                 self._restart(cell, reason, decision)
@@ -303,8 +316,9 @@ class Supervisor(Actor[Any]):
 
     def _restart(self, cell: Cell, reason: ExitReason, decision: Decision) -> None:
         cell.pause = self._pause_before(cell)
+        pause = f", in {cell.pause:.2g} s" if cell.pause else ""
+        self._report(cell, reason, f" and is restarted, time {cell.incarnation + 1}{pause}")
         cell.renew(reason)
-        logger.warning("%s is restarted, time %d, after %s", cell.path, cell.incarnation, reason)
         if not decision.stop:
             self._children.launch(cell)
             return
@@ -322,16 +336,20 @@ class Supervisor(Actor[Any]):
         cell.failures = 1 if ran >= backoff.reset_after else cell.failures + 1
         return backoff.pause(cell.failures, self._random.random())
 
-    def _report(self, cell: Cell, reason: ExitReason) -> None:
-        if self.on_exit is not None and cell.actor is not None:
-            try:
-                self.on_exit(cell.ref, cell.actor, reason)
-            except Exception:
-                logger.exception("on_exit of %s failed", self.path)
-        elif isinstance(reason, Crash):
-            logger.error("%s crashed", cell.path, exc_info=reason.error)
-        elif reason.abnormal:
-            logger.warning("%s ended: %s", cell.path, reason)
+    def _report(self, cell: Cell, reason: ExitReason, what_follows: str = "") -> None:
+        """Write one record about the end of an incarnation, if it is worth one."""
+        told = self.on_exit is not None  # whoever it is has words of his own
+        if not what_follows and (told or not reason.abnormal):
+            return
+        expected = cell.spec.expected
+        error: BaseException | None = None
+        if isinstance(reason, Crash) and not (
+            told or all(isinstance(leaf, expected) for leaf in reason.leaves)
+        ):
+            error = reason.error
+        level = logging.WARNING if error is None else logging.ERROR
+        words = words_for(reason)
+        logger.log(level, "%s ended%s: %s", cell.path, what_follows, words, exc_info=error)
 
     def _end(self, error: Exception | None) -> None:
         self._children.close(Shutdown(self.path))

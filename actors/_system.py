@@ -89,7 +89,7 @@ async def open_actor_system(
     *,
     root: Iterable[ChildSpec] = (),
     shutdown_timeout: float = 30,
-    intensity: int = 1,
+    intensity: float = 1,
     period: float = 5,
 ) -> AsyncIterator[ActorSystem]:
     """Run a tree of actors beside the `async with` body; stop it when the body ends.

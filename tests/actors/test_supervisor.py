@@ -19,6 +19,7 @@ from greenroom.actors import (
     Context,
     Crash,
     Directive,
+    DynamicSupervisor,
     ExitReason,
     Restart,
     RestartsExhausted,
@@ -465,3 +466,66 @@ async def test_i18_who_starts_again_for_a_siblings_crash_does_not_wait_for_its_o
         second.tell(OSError("its sibling's"))
         await trio.sleep(1)
         assert log[-2:] == ["+slow", "+quick"]
+
+
+class Moody(Actor[BaseException]):
+    """Crashes with what it is told."""
+
+    async def receive(self, message: BaseException) -> None:
+        raise message
+
+
+async def test_a_supervisor_starts_children_through_its_ref_also_after_its_own_restart(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_actor_system("shop") as system:
+        jobs = system.spawn(ChildSpec("jobs", lambda: DynamicSupervisor(intensity=0)))
+        first = jobs.start_child(ChildSpec("job", Moody))
+        assert first.path.startswith("/shop/jobs/job-")
+        assert await first.wait_started()
+        first.tell(OSError("gone"))
+        await first.join()
+        await trio.testing.wait_all_tasks_blocked()  # then the supervisor runs anew
+        second = jobs.start_child(ChildSpec("job", Moody))
+        assert await second.wait_started()
+        with pytest.raises(TypeError, match="is a Moody, and only a Supervisor"):
+            second.start_child(ChildSpec("job", Moody))
+        jobs.stop()
+        await jobs.join()
+        with pytest.raises(SupervisorClosed, match="/shop/jobs takes no children"):
+            jobs.start_child(ChildSpec("job", Moody))
+
+
+async def test_infinite_intensity_never_gives_up(autojump_clock: trio.testing.MockClock) -> None:
+    starts = 0
+
+    class Unlucky(Actor[Any]):
+        async def run(self, ctx: Context) -> None:
+            nonlocal starts
+            starts += 1
+            if starts < 100:
+                raise OSError("lost")
+            await trio.sleep_forever()
+
+    async with open_actor_system("s") as system:
+        spec = ChildSpec("u", Unlucky, intensity=INFINITY, expected=(OSError,))
+        assert await system.spawn(spec).wait_started()
+        await trio.testing.wait_all_tasks_blocked()
+    assert starts == 100
+
+
+async def test_an_expected_crash_is_told_in_one_line_and_another_with_its_traceback(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    backoff = Backoff(first=2, jitter=0)
+    for error in (OSError("gone"), ExceptionGroup("all", [OSError("gone"), KeyError("bug")])):
+        async with open_actor_system("s", intensity=5) as system:
+            spec = ChildSpec("line", Moody, expected=(OSError,), backoff=backoff)
+            line = system.spawn(spec)
+            line.tell(error)
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(3)
+    expected, unexpected = (record for record in caplog.records if "restarted" in record.message)
+    assert expected.message.startswith("/s/line ended and is restarted, time 1, in 2 s: Crash: ")
+    assert (expected.levelname, expected.exc_info) == ("WARNING", None)
+    assert (unexpected.levelname, unexpected.exc_info is None) == ("ERROR", False)
