@@ -102,7 +102,8 @@ class Context:
         """Have `Actor.on_signal` get `Terminated` when another actor ends for good.
 
         Exactly one for each death, also if the actor had ended before; none for a restart.
-        A watch survives the restarts of both sides.
+        A watch survives the restarts of both sides. As a signal it comes before messages
+        that wait, also before the last ones of the actor that has ended.
 
         Raises:
             TypeError: this actor overrides neither `on_signal` nor `run`.
@@ -214,7 +215,8 @@ class Context:
         """Answer the message that is being handled not by returning, but by the `Reply` given.
 
         For answers that take long: keep it, or hand it to a task of `nursery`, and go on
-        with the next message.
+        with the next message. Should this incarnation end first, also in this very handler,
+        then the asker gets `ActorDied`.
         """
         return self._inbox().reply_later()
 

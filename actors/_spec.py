@@ -50,7 +50,9 @@ class ChildSpec:
     Args:
         id: the child's name among its siblings; a `DynamicSupervisor` makes it unique.
         factory: makes one incarnation; called with the arguments of `start_child`. The
-            first time it is called by `start_child` itself, in the caller's context.
+            first time it is called by `start_child` itself, in the caller's context. What
+            has to outlive a crash is such an argument, or in another actor's care: the
+            crashed instance is not used again.
         restart: whether the child is started again after it ended by itself. One that was
             asked to stop, or was killed, is not.
         shutdown: seconds that a child gets to stop before it is cancelled; `INFINITY` for
