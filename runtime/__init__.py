@@ -5,6 +5,7 @@ was written for asyncio is wrapped by `greenroom.bridges.asyncio`.
 """
 
 from ._errors import ApplicationExited as ApplicationExited
+from ._errors import CannotRestart as CannotRestart
 from ._errors import ClientDisconnected as ClientDisconnected
 from ._errors import LocalProtocolError as LocalProtocolError
 from ._errors import RemoteProtocolError as RemoteProtocolError
@@ -27,6 +28,8 @@ from .listeners import open_tcp as open_tcp
 from .listeners import open_unix as open_unix
 from .loading import ApplicationNotLoaded as ApplicationNotLoaded
 from .loading import load_application as load_application
+from .restarting import RestartedInPlace as RestartedInPlace
+from .restarting import restarts_in_place as restarts_in_place
 from .scopes import Conversation as Conversation
 from .scopes import ScopeActor as ScopeActor
 from .scopes import Scopes as Scopes
@@ -43,6 +46,7 @@ __all__ = [
     "ApplicationExited",
     "ApplicationNotLoaded",
     "CannotListen",
+    "CannotRestart",
     "ClientDisconnected",
     "Conversation",
     "LifespanFailed",
@@ -51,6 +55,7 @@ __all__ = [
     "Receive",
     "RemoteProtocolError",
     "RequestLimits",
+    "RestartedInPlace",
     "Scope",
     "ScopeActor",
     "Scopes",
@@ -68,6 +73,7 @@ __all__ = [
     "open_scopes",
     "open_tcp",
     "open_unix",
+    "restarts_in_place",
     "serve",
     "speaks",
 ]

@@ -58,6 +58,13 @@ class ClientDisconnected(OSError):
         return "the client has disconnected"
 
 
+class CannotRestart(Exception):
+    """Raised by an application that was started again in place, and can't go on from there.
+
+    The scope then ends as after any other crash; see `restarts_in_place`.
+    """
+
+
 class ApplicationExited(Exception):
     """Raised in place of a `SystemExit` of an application, which ends one scope, not the server.
 

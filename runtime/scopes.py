@@ -1,9 +1,10 @@
 """An ASGI scope as an actor: its mailbox, its `receive` and its `send`.
 
-A scope actor's life is one call of the application. Two feeds fill its mailbox: the
-server's events in wire order, never dropped, and channel-layer messages, bounded.
-`http/_scope.py` and `websocket/_scope.py` are the scopes that this package serves itself;
-`open_scopes` opens scopes of any other protocol, for servers written outside.
+A scope actor's life is one call of the application, or more if that goes on after a crash.
+Two feeds fill its mailbox: the server's events in wire order, never dropped, and
+channel-layer messages, bounded. `http/_scope.py` and `websocket/_scope.py` are the scopes
+that this package serves itself; `open_scopes` opens scopes of any other protocol, for
+servers written outside.
 
 Source: the ASGI specification 3.0, "Connection Scope" and "Events".
 """
@@ -12,6 +13,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any, Final, final
 
 import trio
@@ -32,6 +34,7 @@ from ..actors import (
 )
 from ._errors import ApplicationExited, ClientDisconnected, LocalProtocolError
 from ._types import App, Message, Scope, Send
+from .restarting import ANSWERED_ONCE, EXTENSION, ScopeRestarts, restarts_of
 
 EVENTS: Final = 0  # the lane of the server's events
 MESSAGES: Final = 1  # the lane of channel-layer messages
@@ -76,7 +79,10 @@ def _printable(text: str) -> str:
 
 
 class AppActor(Actor[Message]):
-    """An actor whose life is one call of an ASGI application, for one scope."""
+    """An actor whose life is one call of an ASGI application, for one scope.
+
+    After a crash it may be one call more; see `restarts_in_place`.
+    """
 
     __slots__ = ("app", "mailbox", "scope")
 
@@ -90,10 +96,52 @@ class AppActor(Actor[Message]):
 
     async def run(self, ctx: Context) -> None:  # noqa: ARG002 - an application knows no actors
         """Call the application; its end is the actor's end."""
+        restarts = restarts_of(self.app)
         try:
-            await self.app(self.scope, self.receive, self.send)
+            if restarts is None:
+                await self.app(self.scope, self.receive, self.send)
+            else:
+                await self._run_in_place(restarts)
         except SystemExit as error:
             raise ApplicationExited(error.code) from error
+
+    async def _run_in_place(self, restarts: ScopeRestarts) -> None:
+        """Call an application that `restarts_in_place`, and after a crash call it again."""
+        scope = self.scope
+        extensions: dict[str, Any] = {}
+        try:
+            while True:
+                try:
+                    await self.app(scope, self.receive, self.send)
+                    return
+                except Exception as error:
+                    stopping = trio.current_effective_deadline() == -inf
+                    possible = self.restartable and not stopping
+                    restart = restarts.after(error, trio.current_time(), possible=possible)
+                    if restart is None:
+                        raise
+                    logger.warning(
+                        "the application failed in %s and is called again (restart %d)",
+                        self,
+                        restart.count,
+                        exc_info=error,
+                    )
+                # A dict of our own: a server may give the same one to all its scopes.
+                extensions = {**(scope.get("extensions") or {}), EXTENSION: restart}
+                scope["extensions"] = extensions
+                del restart
+                self.mailbox.wake = None  # who waited in the call that failed has ended with it
+                await trio.lowlevel.checkpoint()
+        finally:
+            extensions.pop(EXTENSION, None)  # its traceback leads back here: a reference cycle
+
+    @property
+    def restartable(self) -> bool:
+        """Whether an application that fails now could go on in place.
+
+        Its client is connected, expects more than one answer, and was not told of an end.
+        """
+        return False
 
     # Not the actor's handler of messages, which an actor with a `run` of its own has none of.
     @abstractmethod
@@ -242,6 +290,14 @@ class Conversation(AppActor):
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
             raise LocalProtocolError(f"send() takes a dict with a str 'type', not {message!r}")
         await self._send(message)
+
+    @property
+    def restartable(self) -> bool:
+        """Whether an application that fails now could go on in place: not in ASGI's own scopes.
+
+        How far those have come is known to the server alone.
+        """
+        return self.scope["type"] not in ANSWERED_ONCE | {"websocket"}
 
     def put(self, event: Message) -> Delivery:
         """Hand one event to the application, unless 64 wait there already."""

@@ -16,6 +16,7 @@ import trio
 
 from ...runtime._types import App, Receive, Scope, Send
 from ...runtime.flavours import flavour_of, speaks
+from ...runtime.restarting import carry_mark
 from ...runtime.scopes import ScopeActor
 from ._errors import NoHostedLoop
 from ._loop import HostedLoop, current_hosted_loop, wait_future
@@ -115,4 +116,4 @@ def hosted(app: App) -> App:
     async def hosted_app(scope: Scope, receive: Receive, send: Send) -> None:
         await _call_in_asyncio(app, scope, receive, send)
 
-    return hosted_app
+    return carry_mark(app, hosted_app)

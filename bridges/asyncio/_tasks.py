@@ -1,9 +1,9 @@
 """Who owns an asyncio task: the scope in whose code it was created.
 
 On a loop shared by all scopes, a task from `asyncio.create_task()` would outlive the
-scope that started it. Here a scope ends only when its tasks have ended. What shall live
-longer is started in the lifespan scope, or with an empty context:
-`asyncio.create_task(coro, context=contextvars.Context())`.
+scope that started it. Here a scope ends, or is restarted in place, only when its tasks
+have ended. What shall live longer is started in the lifespan scope, or with an empty
+context: `asyncio.create_task(coro, context=contextvars.Context())`.
 """
 
 import asyncio
@@ -74,8 +74,9 @@ async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:
                 if task.done():  # and its callback is on the way
                     continue
                 logger.warning(
-                    "%r is cancelled, since the scope in whose code it was started has ended; "
-                    "see greenroom.bridges.asyncio for tasks that shall live longer",
+                    "%r is cancelled, since the scope in whose code it was started has ended "
+                    "or is restarted; see greenroom.bridges.asyncio for tasks that shall live "
+                    "longer",
                     task,
                 )
             await end_tasks(owner.tasks)

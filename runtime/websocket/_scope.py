@@ -108,6 +108,11 @@ class WebSocketScope(ConnectedScope):
         self._connection.state_changed()
         self._settle()
 
+    @property
+    def restartable(self) -> bool:
+        """Whether an application that fails now could go on in place."""
+        return self.session.state is State.OPEN
+
     def ended(self, reason: ExitReason) -> None:
         """Close what the application left open: 1000, after a crash 1011, when stopped 1012."""
         if self._transport.closed:

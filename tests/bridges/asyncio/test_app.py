@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from greenroom.actors import ExitReason, Lane, Mailbox
+from greenroom.actors import ExitReason, Lane, Mailbox, Normal, open_dynamic_supervisor
 from greenroom.bridges.asyncio import (
     HostedScope,
     MailboxWaiter,
@@ -20,9 +20,10 @@ from greenroom.bridges.asyncio import (
     open_hosted_loop,
     wait_mailbox,
 )
-from greenroom.runtime import App, Receive, Scope, Send
+from greenroom.runtime import App, Receive, Scope, Send, restarts_in_place
 from greenroom.runtime.flavours import flavour_of, speaks
-from greenroom.runtime.scopes import EVENTS, MESSAGES, ScopeActor
+from greenroom.runtime.restarting import EXTENSION
+from greenroom.runtime.scopes import EVENTS, MESSAGES, SCOPE_SPEC, ScopeActor, scope_ended
 
 Message = dict[str, Any]
 
@@ -336,6 +337,35 @@ async def test_tasks_of_one_application_survive_the_end_of_another() -> None:
         await call_app(short, {}, scene.receive, scene.send)
         say(scene, "one")
     assert texts_of(scene) == ["one"]
+
+
+class Lasting(Scene):
+    """A scope whose client is there whatever happens."""
+
+    restartable = True
+
+
+async def test_a_restart_in_place_ends_the_tasks_of_the_call_that_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @restarts_in_place()
+    async def reads_in_a_task(scope: Message, receive: Any, send: Any) -> None:
+        reading = asyncio.create_task(receive(), name="reader")
+        await asyncio.sleep(0)
+        if EXTENSION not in scope.get("extensions", {}):
+            raise ValueError("while its task waits")
+        await send(await reading)
+
+    async with open_hosted_loop(), open_dynamic_supervisor(on_exit=scope_ended) as supervisor:
+        scene = Lasting(hosted(reads_in_a_task))
+        ref = supervisor.start_child(SCOPE_SPEC, scene)
+        await trio.testing.wait_all_tasks_blocked()
+        say(scene, "one")
+        assert isinstance(await ref.join(), Normal)
+    assert texts_of(scene) == ["one"]
+    first, second = caplog.messages
+    assert "'reader'" in first
+    assert second == "the application failed in test and is called again (restart 1)"
 
 
 async def test_a_task_with_an_empty_context_belongs_to_nobody() -> None:
