@@ -34,6 +34,10 @@ class Intake(Protocol):
 
     mailbox: Mailbox
 
+    @property
+    def restartable(self) -> bool:
+        """Whether a consumer that fails now could go on in place."""
+
     def read_ready(self) -> None:
         """Learn that a lane has been emptied, so that whoever fills it goes on."""
 
@@ -58,9 +62,10 @@ def source_of(receive: Receive) -> ScopeActor | Conversation | None:
 class DirectIntake:
     """The mailbox of a scope that Greenroom itself serves."""
 
-    __slots__ = ("mailbox", "read_ready", "wait")
+    __slots__ = ("_source", "mailbox", "read_ready", "wait")
 
     def __init__(self, source: ScopeActor | Conversation) -> None:
+        self._source = source
         self.mailbox = source.mailbox
         # A conversation's server notices by itself when there is room.
         self.read_ready = source.read_ready if isinstance(source, ScopeActor) else _nothing
@@ -69,6 +74,11 @@ class DirectIntake:
             if trio.lowlevel.in_trio_task()
             else MailboxWaiter(source.mailbox).wait
         )
+
+    @property
+    def restartable(self) -> bool:
+        """Whether a consumer that fails now could go on in place."""
+        return self._source.restartable
 
 
 def _nothing() -> None:
@@ -84,6 +94,11 @@ class PumpedIntake:
         self._unheard = unheard
         self._blocked: list[Waiter] = []
         self._failure: Exception | None = None
+
+    @property
+    def restartable(self) -> bool:
+        """Whether a consumer that fails now could go on in place, as far as it can know."""
+        return self._unheard.restartable
 
     def read_ready(self) -> None:
         """Let the tasks read on."""
@@ -210,12 +225,13 @@ async def read(
                 await wait()
             if budget <= 0:
                 budget = BUDGET
-                await _let_others_run()
+                await let_others_run()
     except Exception as error:  # noqa: BLE001
         return error, message
 
 
-async def _let_others_run() -> None:
+async def let_others_run() -> None:
+    """Let other tasks have a turn; a checkpoint."""
     if trio.lowlevel.in_trio_task():
         await trio.lowlevel.checkpoint()
     else:

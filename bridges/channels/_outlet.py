@@ -15,7 +15,7 @@ from ...runtime.layers import Waiter
 from ...runtime.scopes import ScopeActor
 from ..asyncio import HostedScope
 from ..threads import Home, HomeClosed
-from ._unheard import ENDED, ENDING, Unheard
+from ._unheard import ENDED, TURNING, Unheard
 
 
 def sink_of(send: Send) -> ScopeActor | None:
@@ -90,7 +90,7 @@ class DirectOutlet(Outlet):
             if not unheard.excuses(error, message):
                 raise
         else:
-            if message.get("type") in ENDING:
+            if message.get("type") in TURNING:
                 unheard.sent(message)
 
     async def _wait_writable(self) -> None:
@@ -124,5 +124,5 @@ class WrappedOutlet(Outlet):
             if not unheard.excuses(error, message):
                 raise
         else:
-            if message.get("type") in ENDING:
+            if message.get("type") in TURNING:
                 unheard.sent(message)

@@ -22,8 +22,9 @@ LEFT: Final = "the client has left"
 CLOSED: Final = "the consumer has closed the connection"
 ENDED: Final = "the consumer has ended"
 
-# The last message of a consumer that ends its WebSocket; a denial's unless there is more.
-ENDING: Final = frozenset({"websocket.close", "websocket.http.response.body"})
+# What a consumer begins its WebSocket with, and what it ends it with; a denial's body does
+# so unless there is more of it.
+TURNING: Final = frozenset({"websocket.accept", "websocket.close", "websocket.http.response.body"})
 IGNORED_AFTER_CLOSE: Final = frozenset({"websocket.send", "websocket.close"})
 
 logger = logging.getLogger("greenroom.channels")
@@ -38,11 +39,12 @@ class Unheard:
             server's choice after the client has left.
     """
 
-    __slots__ = ("_asgi", "_count", "client_left", "since")
+    __slots__ = ("_accepted", "_asgi", "_count", "client_left", "since")
 
     def __init__(self, *, asgi: bool) -> None:
         self._asgi = asgi
         self._count = 0
+        self._accepted = False
         self.since: str | None = None  # what the consumer did to be unheard
         self.client_left = False  # its last message was received, maybe not handled yet
 
@@ -89,6 +91,17 @@ class Unheard:
         self._count = 0
 
     def sent(self, message: Message) -> None:
-        """Note that a message of a type in `ENDING` was sent."""
-        if not message.get("more_body"):
+        """Note that a message of a type in `TURNING` was sent."""
+        if message["type"] == "websocket.accept":
+            self._accepted = True
+        elif not message.get("more_body"):
             self.since = CLOSED
+
+    @property
+    def restartable(self) -> bool:
+        """Whether a consumer that fails now could go on in place, as far as it has told.
+
+        A WebSocket has to be accepted by then.
+        """
+        begun = self._accepted or not self._asgi
+        return begun and self.since is None and not self.client_left

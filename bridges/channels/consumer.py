@@ -9,6 +9,11 @@ others; a `type` cannot call the methods of the consumer classes themselves; and
 handler fails, `websocket_disconnect` is still called, so that groups are left; when
 `websocket_connect` fails, groups are left and nothing else is called.
 
+A class with `restart = Restart.TRANSIENT` survives that: another instance takes the place
+of the one that crashed, with the same connection, groups and waiting messages. It does so
+while its WebSocket is accepted and open; in a scope of a protocol of your own at any time;
+with HTTP never.
+
 Like there with daphne, and here on every server: what is sent after the client has left, or
 after the consumer has closed, is ignored. Unlike there only a hundred times: then `send`
 raises `ClientDisconnected`, which ends the handler, though not the consumer.
@@ -16,21 +21,25 @@ raises `ClientDisconnected`, which ends the handler, though not the consumer.
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, partial, update_wrapper
-from typing import Any, ClassVar, Final
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Self
 
 import trio
 
-from ...actors import Mailbox
-from ...runtime import ClientDisconnected
+from ...actors import Crash, Mailbox, Restart
+from ...runtime import CannotRestart, ClientDisconnected
 from ...runtime._types import Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour, speaks
+from ...runtime.layers import DONE
+from ...runtime.restarting import ANSWERED_ONCE, EXTENSION, INTENSITY, PERIOD, RestartedInPlace
 from ...runtime.scopes import EVENTS, MESSAGES
 from ..asyncio import call_app
 from ..django.database import database_guard
 from ..threads import run_sync
 from . import DEFAULT_CHANNEL_LAYER
+from ._incarnations import Incarnations, opts_in
 from ._intake import (
     LAST,
     DirectIntake,
@@ -42,7 +51,7 @@ from ._intake import (
     source_of,
 )
 from ._outlet import DirectOutlet, Outlet, WrappedOutlet, sink_of
-from ._unheard import ENDING, Unheard
+from ._unheard import TURNING, Unheard
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
 from .exceptions import StopConsumer
@@ -99,11 +108,24 @@ class AsyncConsumer:
     """
 
     _sync = False
+    _can_restart: ClassVar[bool] = True
     channel_layer_alias: ClassVar[str] = DEFAULT_CHANNEL_LAYER
     greenroom_flavour: ClassVar[Flavour] = "asyncio"
 
+    restart: ClassVar[Restart] = Restart.TEMPORARY
+    """Whether it goes on after a handler has failed, its client still connected: TRANSIENT."""
+
+    restart_intensity: ClassVar[float] = INTENSITY
+    """Restarts of one consumer within `restart_period`; at one failure more it ends."""
+
+    restart_period: ClassVar[float] = PERIOD
+    """In seconds."""
+
     # Message type -> handler name, for types that were found to have one. One dict a class.
     _handler_names: ClassVar[dict[str, str]] = {}
+
+    _restarts: ClassVar[bool] = False
+    _initkwargs: Mapping[str, Any] = MappingProxyType({})  # what another instance is made with
 
     scope: Scope
     channel_layer: Any
@@ -114,9 +136,16 @@ class AsyncConsumer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._handler_names = {}
+        cls._restarts = opts_in(cls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle the messages of one scope until a handler ends it by `StopConsumer`."""
+        if EXTENSION in (scope.get("extensions") or ()):
+            raise CannotRestart(
+                f"an application with the mark of restarts_in_place called {type(self).__name__} "
+                "again after a crash; to be restarted, a consumer's class says "
+                "restart = Restart.TRANSIENT, and the mark is for other applications"
+            )
         layer = get_channel_layer(self.channel_layer_alias)
         flavour = self.greenroom_flavour
         if flavour == "both" and layer is not None and not hasattr(layer, "subscribe"):
@@ -151,9 +180,9 @@ class AsyncConsumer:
                     pumps.append((self.channel_receive, MESSAGES))
             if isinstance(intake, PumpedIntake):
                 async with open_pumps(intake, pumps):
-                    await self._handle_all(intake)
+                    await self._live(intake)
             else:
-                await self._handle_all(intake)
+                await self._live(intake)
         finally:
             self._close_base_send()
             if subscription is not None:
@@ -171,7 +200,15 @@ class AsyncConsumer:
     def _close_base_send(self) -> None:
         """Let nobody send any more who can still do so."""
 
-    async def _handle_all(self, intake: Intake) -> None:
+    def _live(self, intake: Intake) -> Awaitable[object]:
+        if self._restarts and self.scope["type"] not in ANSWERED_ONCE:
+            return Incarnations(self, intake).run()
+        return self._handle_all(intake)
+
+    async def _handle_all(
+        self, intake: Intake, incarnations: Incarnations | None = None
+    ) -> RestartedInPlace | None:
+        """Handle messages to the end, or until another instance shall take this one's place."""
         threads: HandlerThreads | None = None
         if not self._sync and not trio.lowlevel.in_trio_task():
             threads = HandlerThreads()
@@ -189,13 +226,18 @@ class AsyncConsumer:
                 # The client has left, which is no failure: what it sent before is still
                 # handled, and at last its disconnect.
                 if message["type"] in LAST:
-                    return
+                    return None
                 self._unheard.begin_anew()
                 if threads is not None and threads.lease.used:
                     await threads.renew()
-            if not isinstance(error, StopConsumer):
-                await self._leave(message, intake.mailbox)
-                raise error
+            if isinstance(error, StopConsumer):
+                return None
+            if incarnations is not None and message is not None:
+                restart = incarnations.after(error)
+                if restart is not None:
+                    return restart
+            await self._leave(message, intake.mailbox)
+            raise error
         finally:
             del error  # its traceback holds this frame: no reference cycle
             if threads is not None:
@@ -228,6 +270,21 @@ class AsyncConsumer:
 
     async def _leave_groups(self) -> None:
         """Leave the groups that the class has joined by itself."""
+
+    def restarted(self, cause: Crash, previous: Self) -> Any:  # noqa: ARG002 -- for overriders
+        """Take the place of an instance that has crashed: override it to carry state over.
+
+        Called where `restart` is `Restart.TRANSIENT`. The connection is the same, groups
+        are joined, and no `websocket_connect` comes; what waits is handled next, and the
+        message in whose handling it crashed is not handled again. A failure here counts
+        as another crash. It may be a coroutine function, but not in a sync consumer, where
+        it runs in a leased thread.
+
+        Args:
+            cause: what ended `previous`; its `error` is the exception.
+            previous: the instance that has crashed.
+        """
+        return DONE
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message`.
@@ -277,7 +334,7 @@ class AsyncConsumer:
             if not unheard.excuses(error, message):
                 raise
         else:
-            if message.get("type") in ENDING:
+            if message.get("type") in TURNING:
                 unheard.sent(message)
 
     @classmethod
@@ -291,6 +348,8 @@ class AsyncConsumer:
         @speaks("both")
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             consumer = cls(**initkwargs)
+            if cls._restarts:
+                consumer._initkwargs = initkwargs
             if cls.__call__ is AsyncConsumer.__call__:
                 await consumer(scope, receive, send)  # it goes where it belongs by itself
             else:

@@ -19,6 +19,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 class AsyncHttpConsumer(AsyncConsumer):
     """One HTTP request, whose whole body goes to `handle`."""
 
+    _can_restart = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 -- as in Channels
         self.body: list[bytes] = []
         self._handled = False  # `handle` has returned
