@@ -130,6 +130,19 @@ async def test_everybody_in_a_room_hears_what_is_said_there(start_command: Start
     assert await stop() == 0
 
 
+async def test_the_sum_goes_on_after_a_crash(start_command: Start) -> None:
+    port, stop = await serve_example(start_command, "resilient.py", "application")
+    async with open_websocket(port) as client:
+        for text in ("1", "two", "3"):
+            await client.send_message(text)
+        assert [await client.get_message() for _ in range(3)] == [
+            "the sum is 1",
+            "that was a ValueError, the sum is still 1",
+            "the sum is 4",
+        ]
+    assert await stop() == 0
+
+
 def run_python(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run an interpreter among the examples, to its end."""
     command = [sys.executable, *map(str, arguments)]
