@@ -364,6 +364,36 @@ async def test_asks_are_answered_while_the_system_shuts_down(
     assert trio.current_time() == 0
 
 
+async def test_a_question_in_the_hands_of_an_actor_that_is_restarted_for_anothers_crash_fails(
+    autojump_clock: trio.testing.MockClock, quiet: None
+) -> None:
+    """It was cancelled, and has not crashed on it."""
+    family = Supervisor(
+        [ChildSpec("one", Player, shutdown=2), ChildSpec("two", Player)],
+        strategy=Strategy.ONE_FOR_ALL,
+    )
+    async with (
+        open_actor_system("system", root=[ChildSpec("family", lambda: family)]) as system,
+        trio.open_nursery() as nursery,
+    ):
+        one, two = family.children
+        ends: list[Any] = []
+
+        async def ask() -> None:
+            ends.append((await outcome_of(one.ask(forever)), trio.current_time()))
+
+        error = OSError()
+        nursery.start_soon(ask)
+        await settled()
+        two.tell(error)
+        await trio.sleep(3)
+        ((end, at),) = ends
+        assert isinstance(end, ActorDied)
+        assert isinstance(end.reason, Shutdown)
+        assert at == 2
+        assert losses(system) == [(error, Loss.CRASHED), (forever, Loss.CANCELLED)]
+
+
 # The mailbox is full.
 
 
@@ -619,6 +649,24 @@ async def test_what_is_asked_for_somebody_who_has_given_up_times_out_all_the_way
         assert await first.ask("hello") == await second.ask("hello") == "hello"
         assert await third.ask("hello") == "hello"
         assert trio.current_time() == 10
+
+
+async def test_what_is_asked_for_somebody_who_has_given_up_before_is_not_even_begun(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ends: list[Any] = []
+
+    async def line(ctx: Context) -> None:
+        await trio.sleep(3)
+        ends.append(await outcome_of(other.ask("hello")))
+
+    async with open_dynamic_supervisor() as supervisor:
+        ref, other = (supervisor.start_child(player()) for _ in range(2))
+        with trio.move_on_after(2):
+            await ref.ask(line)
+        await trio.sleep(2)
+        assert [type(end) for end in ends] == [AskTimeout]
+        assert {*losses(supervisor)} == {("hello", Loss.EXPIRED), (None, Loss.LATE)}
 
 
 async def test_what_is_asked_after_the_duty_to_answer_was_taken_away_is_not_the_askers_matter(
