@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from threading import get_ident
 from typing import Any, Final, final
 
@@ -42,7 +43,15 @@ class Commons:
         self.receptionist: Final = Receptionist()
         self.groups: Final = Groups()
         self.ended: Final[deque[ActorEnd]] = deque(maxlen=ENDS_KEPT)
+        self.deadline = inf  # of the whole tree's end
+        self.cleanups: Final[set[trio.CancelScope]] = set()  # shielded, so that this may cut them
         self._no_more_letters = self.dead_letters.subscribe(self.events.publish)
+
+    def be_over_by(self, deadline: float) -> None:
+        """Let nothing that ends, or will end, take longer than until then."""
+        self.deadline = min(self.deadline, deadline)
+        for scope in self.cleanups:
+            scope.deadline = min(scope.deadline, self.deadline)
 
     def note_end(self, path: str, uid: int, reason: ExitReason) -> None:
         """Keep an abnormal end for reports."""

@@ -119,10 +119,13 @@ async def _clean_up(
     """Run `Actor.stopped`, shielded; a failure in it is a crash, unless it crashed before."""
     if isinstance(passing, GeneratorExit):  # the coroutine is thrown away, and cannot await
         return reason, passing
-    deadline = min(trio.current_time() + cell.spec.cleanup_timeout, cell.deadline)
+    commons = cell.keeper.commons
+    timeout = trio.current_time() + cell.spec.cleanup_timeout
+    scope = trio.CancelScope(shield=True, deadline=min(timeout, cell.deadline, commons.deadline))
+    commons.cleanups.add(scope)
     handles_no_more()
     try:
-        with trio.CancelScope(shield=True, deadline=deadline) as scope:
+        with scope:
             await actor.stopped(reason)
     except BaseException as error:
         crash, passing_now = sort_out(error, cancelled=False)
@@ -131,6 +134,8 @@ async def _clean_up(
         elif crash is not None:
             logger.exception("%s failed while it cleaned up after a crash", cell.path)
         return reason, passing_now or passing
+    finally:
+        commons.cleanups.discard(scope)
     if scope.cancelled_caught:
         logger.warning("%s did not clean up in time", cell.path)
     return reason, passing

@@ -189,11 +189,14 @@ async def _open_top(
         async with trio.open_nursery() as nursery:
             top.nursery = nursery
             start(cell, nursery)
-            if await cell.wait_started():
-                with top.body:
-                    yield top
-            if cell.alive:
+            try:
+                if await cell.wait_started():
+                    with top.body:
+                        yield top
+            finally:
                 deadline = trio.current_time() + shutdown_timeout
+                top.commons.be_over_by(deadline)
+            if cell.alive:
                 cell.stop(Shutdown("the end of the program's body"), deadline)
                 with trio.move_on_at(deadline):
                     await cell.join()
