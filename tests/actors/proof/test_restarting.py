@@ -17,10 +17,11 @@ from tests.actors.proof.trees import (
     leaves_of,
     named,
     play,
+    reason_of,
     walk,
 )
 
-from greenroom.actors import Backoff, Crash, ExitReason, Restart, RestartsExhausted, Strategy
+from greenroom.actors import Backoff, Crash, Restart, RestartsExhausted, Strategy
 from greenroom.actors.testing import Plan, plans
 
 plain_settings = settings(deadline=None)
@@ -65,7 +66,7 @@ def test_i12_what_happens_to_one_child_changes_nothing_for_its_siblings(
 
 
 def story_of(leaf: Leaf, played: Played) -> list[tuple[Any, ...]]:
-    """What an actor and its supervisor have to tell about it."""
+    """What there is to tell about an actor, except of what it was told about others."""
     return [
         (entry.at, entry.what, entry.life) for entry in played.before_the_end if entry.id == leaf.id
     ]
@@ -293,13 +294,6 @@ def window_for(part: Tree, branch: Branch) -> tuple[str, int, float]:
         return part.id if branch.per_child else "together", branch.intensity, branch.period
     intensity = branch.intensity if part.intensity is None else part.intensity
     return part.id, intensity, branch.period if part.period is None else part.period
-
-
-def reason_of(entry: Entry) -> ExitReason:
-    """Tell why an incarnation ended."""
-    reason = entry.detail.cause if entry.what == "restarted" else entry.detail.reason
-    assert isinstance(reason, ExitReason)
-    return reason
 
 
 def check_that_it_gave_up(branch: Branch, last: Entry, after: list[Entry]) -> None:

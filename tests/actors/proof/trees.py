@@ -7,10 +7,10 @@ virtual seconds, small ones, so that the edges of windows and deadlines meet.
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from math import inf
 from string import ascii_lowercase
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeAlias
 
 import trio
 from hypothesis import strategies as st
@@ -30,12 +30,20 @@ from greenroom.actors import (
     DynamicSupervisor,
     ExitReason,
     Restart,
+    ServiceKey,
     Strategy,
     Supervisor,
-    Terminated,
     open_actor_system,
 )
-from greenroom.actors.testing import Plan, Simulation, aim, crash_point, plans, simulate
+from greenroom.actors.testing import (
+    InjectedCrash,
+    Plan,
+    Simulation,
+    aim,
+    crash_point,
+    plans,
+    simulate,
+)
 
 # The tree.
 
@@ -200,10 +208,27 @@ class Record(list[Entry]):
         super().__init__()
         self.lives: dict[str, int] = {}
         self.refs: dict[str, ActorRef[Any]] = {}
-        self.faults: dict[tuple[str, int], Fault] = {}
+        self.faults: dict[tuple[str, int], list[Exception]] = {}
+        self.system: ActorSystem | None = None
+        self.dead_but_known: list[str] = []
 
     def write(self, name: str, what: What, life: int = 0, detail: Any = None) -> None:
         self.append(Entry(trio.current_time(), name, what, life, detail))
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Look for actors that have ended and can still be found; see I22."""
+        if self.system is None:
+            return
+        registry, groups, receptionist = (
+            self.system.registry,
+            self.system.groups,
+            self.system.receptionist,
+        )
+        found = [registry.require(name) for name in registry.names()]
+        found += [ref for name in groups.names() for ref in groups.members(name)]
+        found += [ref for key in receptionist for ref in receptionist.find(key)]
+        self.dead_but_known += [ref.path for ref in found if not ref.alive]
 
     def of(self, *whats: What, name: str | None = None) -> list[Entry]:
         """Give the entries of some kinds, of one actor or all."""
@@ -213,12 +238,20 @@ class Record(list[Entry]):
         life = self.lives[name] = self.lives.get(name, -1) + 1
         return life
 
-    def fault(self, name: str, life: int) -> Fault:
-        fault = self.faults[name, life] = Fault(name, life)
-        return fault
+    @contextmanager
+    def noting_faults(self, name: str, life: int) -> Iterator[None]:
+        """Keep what is raised, in the order in which it is."""
+        try:
+            yield
+        except (Fault, InjectedCrash) as fault:
+            faults = self.faults.setdefault((name, life), [])
+            if fault not in faults:
+                faults.append(fault)
+            raise
 
     def listen(self, system: ActorSystem) -> None:
         """Write down the events of a system."""
+        self.system = system
 
         def write(event: Any) -> None:
             name = name_of(event.ref)
@@ -242,6 +275,10 @@ def name_of(ref: ActorRef[Any]) -> str:
     return ref.path.rpartition("/")[2].partition("-")[0]
 
 
+GROUP: Final = "everybody"
+SERVICE: Final = ServiceKey[Any]("playing")
+
+
 class Player(Actor[Any]):
     """A leaf at work."""
 
@@ -253,10 +290,18 @@ class Player(Actor[Any]):
         self.asked = trio.Event()
         self.write("made")
         if self.life.fails == "constructor":
-            raise record.fault(leaf.id, number)
+            self.fail()
 
     def write(self, what: What, detail: Any = None) -> None:
         self.record.write(self.leaf.id, what, self.number, detail)
+
+    def fail(self) -> NoReturn:
+        with self.record.noting_faults(self.leaf.id, self.number):
+            raise Fault(self.leaf.id, self.number)
+
+    def pass_point(self, name: str) -> None:
+        with self.record.noting_faults(self.leaf.id, self.number):
+            crash_point(f"{self.leaf.id} {name}")
 
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
         self.ctx = ctx
@@ -271,15 +316,23 @@ class Player(Actor[Any]):
         self.write("started")
 
     async def get_ready(self, ctx: Context) -> None:
-        crash_point(f"{self.leaf.id} starts")
+        self.pass_point("starts")
+        self.become_known(ctx)
         if self.life.beside:
             ctx.nursery.start_soon(self.live_beside)
         for leaf in self.leaf.spawns:
-            ctx.spawn(spec_for(leaf, self.record))
+            self.record.refs[leaf.id] = ctx.spawn(spec_for(leaf, self.record))
         if self.life.starts_in:
             await trio.sleep(self.life.starts_in)
         if self.life.fails == "started":
-            raise self.record.fault(self.leaf.id, self.number)
+            self.fail()
+
+    def become_known(self, ctx: Context) -> None:
+        """Take the name that nobody else can have, and be found in other ways."""
+        ctx.registry.register(self.leaf.id, ctx.self)
+        ctx.groups.join(GROUP, ctx.self)
+        ctx.receptionist.register(SERVICE, ctx.self)
+        ctx.receptionist.subscribe(SERVICE, ctx.self)
 
     async def live_beside(self) -> None:
         """Live in the actor's nursery, and take a second to end."""
@@ -294,11 +347,11 @@ class Player(Actor[Any]):
     async def obey(self, order: Any) -> None:
         """Do what a message says."""
         self.write("heard", order)
-        crash_point(f"{self.leaf.id} obeys")
+        self.pass_point("obeys")
         await getattr(self, order)()
 
     async def crash(self) -> None:
-        raise self.record.fault(self.leaf.id, self.number)
+        self.fail()
 
     async def finish(self) -> None:
         """Come to an end, which for one that handles messages is to stop itself."""
@@ -311,9 +364,9 @@ class Player(Actor[Any]):
         self.write("stopping", reason)
         try:
             await trio.sleep(self.life.stops_in)
-            crash_point(f"{self.leaf.id} stops")
+            self.pass_point("stops")
             if self.life.stop_fails:
-                raise self.record.fault(self.leaf.id, self.number)
+                self.fail()
         finally:
             self.write("stopped")
 
@@ -331,15 +384,15 @@ class Runner(Player):
                 await trio.sleep(life.heeds_in)
                 nursery.cancel_scope.cancel()
         if span.cancelled_caught and life.then == "crash":
-            raise self.record.fault(self.leaf.id, self.number)
+            self.fail()
 
     async def listen(self, ctx: Context) -> None:
         while True:
             message = await ctx.receive()
-            if isinstance(message, Terminated):
-                self.write("told", message)
-            else:
+            if isinstance(message, str):
                 await self.obey(message)
+            else:
+                self.write("told", message)
 
     async def finish(self) -> None:
         self.asked.set()
@@ -445,16 +498,34 @@ class Step(NamedTuple):
     id: str
 
 
-@dataclass
-class Baseline:
-    """What is left when the system has ended, beside what was there before."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What a system must leave as it was."""
 
-    tasks: int = 0
-    next_deadline: float = inf
-    names: list[str] = field(default_factory=list)
+    tasks: int
+    next_deadline: float
+    names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    services: tuple[object, ...] = ()
+    alive: tuple[str, ...] = ()
 
 
-@dataclass
+def look_at(record: Record) -> Surroundings:
+    """Look at what there is now."""
+    statistics = trio.lowlevel.current_statistics()
+    system = record.system
+    known: dict[str, Any] = {}
+    if system is not None:
+        known = {
+            "names": system.registry.names(),
+            "groups": system.groups.names(),
+            "services": tuple(system.receptionist),
+            "alive": tuple(ref.path for ref in record.refs.values() if ref.alive),
+        }
+    return Surroundings(statistics.tasks_living, statistics.seconds_to_next_deadline, **known)
+
+
+@dataclass(frozen=True)
 class Played:
     """A tree that was played to its end."""
 
@@ -462,11 +533,20 @@ class Played:
     run: Simulation[None]
     asked_at: float  # when the body of the system was over
     ended_at: float
+    before: Surroundings
+    after: Surroundings
 
     @property
     def before_the_end(self) -> list[Entry]:
         """What happened before the system was asked to stop."""
         return [entry for entry in self.record if entry.at < self.asked_at]
+
+
+def reason_of(entry: Entry) -> ExitReason:
+    """Tell why an incarnation ended, whether another one follows or not."""
+    reason = entry.detail.cause if entry.what == "restarted" else entry.detail.reason
+    assert isinstance(reason, ExitReason)
+    return reason
 
 
 class BodyError(Exception):
@@ -499,6 +579,7 @@ def play(
     """
     record = Record()
     asked_at = inf
+    looks: list[Surroundings] = []
 
     async def body(system: ActorSystem) -> None:
         nonlocal asked_at
@@ -518,15 +599,17 @@ def play(
             await trio.sleep_forever()
 
     async def scenario() -> None:
-        with trio.CancelScope() as outside:
-            if end == "cancel":
-                outside.deadline = until
-            async with open_actor_system("system", shutdown_timeout=shutdown_timeout) as system:
-                await body(system)
+        looks.append(look_at(record))
+        try:
+            with trio.move_on_at(until if end == "cancel" else inf):
+                async with open_actor_system("system", shutdown_timeout=shutdown_timeout) as system:
+                    await body(system)
+        finally:
+            looks.append(look_at(record))
 
     with silence():
         run = simulate(scenario, plan=plan, catch=Exception)
-    return Played(record, run, min(asked_at, run.ended_at), run.ended_at)
+    return Played(record, run, min(asked_at, run.ended_at), run.ended_at, *looks)
 
 
 def take(step: Step, record: Record) -> None:
@@ -586,7 +669,24 @@ def wild_branches(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Branch]:
         restart=st.sampled_from(Restart),
         significant=st.booleans(),
         shutdown=st.sampled_from([None, None, 1]),
+    ).map(without_failing_constructors)
+
+
+def without_failing_constructors(branch: Branch) -> Branch:
+    """Leave them out below a dynamic supervisor, whose own factory calls them here."""
+    if not branch.dynamic:
+        return branch
+    parts = tuple(
+        replace(part, lives=tuple(_with_constructor(life) for life in part.lives))
+        if isinstance(part, Leaf)
+        else part
+        for part in branch.parts
     )
+    return replace(branch, parts=parts)
+
+
+def _with_constructor(life: Life) -> Life:
+    return replace(life, fails="started") if life.fails == "constructor" else life
 
 
 families = wild_leaves(spawns=st.lists(wild_leaves(), max_size=2).map(tuple))
