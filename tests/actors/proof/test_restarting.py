@@ -68,7 +68,9 @@ def test_i12_what_happens_to_one_child_changes_nothing_for_its_siblings(
 def story_of(leaf: Leaf, played: Played) -> list[tuple[Any, ...]]:
     """What there is to tell about an actor, except of what it was told about others."""
     return [
-        (entry.at, entry.what, entry.life) for entry in played.before_the_end if entry.id == leaf.id
+        (entry.at, entry.what, entry.life)
+        for entry in played.before_the_end
+        if entry.id == leaf.id and entry.what != "told"
     ]
 
 
