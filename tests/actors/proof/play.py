@@ -159,6 +159,8 @@ class Stage:
             statistics = trio.lowlevel.current_statistics()
             self.record.tasks_left = statistics.tasks_living - tasks
             self.record.next_deadline = statistics.seconds_to_next_deadline
+            if self.system is not None:
+                self.record.losses = dict(self.system.dead_letters.by_loss)
 
     async def _play(self) -> None:
         async with trio.open_nursery() as clients:
@@ -191,11 +193,9 @@ class Stage:
             aim(ref)
 
     def _leave(self) -> None:
-        system = self.system
-        if system is None:
+        if self.system is None:
             return  # cancelled before it was open
-        self.record.losses = dict(system.dead_letters.by_loss)
-        self.record.names_left = system.registry.names()
+        self.record.names_left = self.system.registry.names()
         for name, ref in self.refs.items():
             self.record.refused[name] = ref._cell.open_inbox().mailbox.counts(MESSAGES).refused
             self.write(What.CLOSED, name)
@@ -456,6 +456,7 @@ class Player(Actor[Parcel]):
         promise = Promise(self.name, parcel.number, self.ctx.reply_later(), fails, asked)
         if asked:
             stage.promised.add(parcel.number)
+            self.write(What.PROMISED, parcel.number)
         if after is None:
             stage.promises.append(promise)
         else:
@@ -512,6 +513,16 @@ def perform(world: World, plan: Plan) -> Record:
         logging.disable(logging.NOTSET)
         hypothesis.note(stage.record)  # written out only if it is needed
     return stage.record
+
+
+def perform_aloud(world: World, plan: Plan) -> str:
+    """Play a world as a plan says, and give the trace of all that happened."""
+    logging.disable()
+    try:
+        stage = Stage(world, aloud=True)
+        return simulate(stage.play, plan=plan, max_steps=5000).trace
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _bad_subscriber(letter: DeadLetter) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.actors.proof.worlds import NAMES, Role, World
 
-from greenroom.actors import Loss
+from greenroom.actors import InFlight, Loss
 from greenroom.actors.testing import Plan
 
 
@@ -41,6 +41,7 @@ class What(Enum):
     SET = "is the tick of a timer of"  # Setting
     UNSET = "cancels its timer"  # key
     REPLIED = "is replied to by"  # the reply, or the error that is to be one
+    PROMISED = "is to be replied to later by"
     WATCHES = "watches"  # name
     # From outside.
     STOP = "is asked to stop"  # whether it drains
@@ -148,6 +149,9 @@ class Record:
         lines = [f"{event.at:6.2f} {event.turn:4d}  {event}" for event in self.events]
         return "\n".join(["", *lines, ""])
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))  # for Hypothesis, which would print all fields
+
     def of(self, *kinds: What, actor: str | None = None, number: int | None = None) -> list[Event]:
         """Give the events of some kinds, in order."""
         return [
@@ -173,6 +177,18 @@ class Record:
         """Give how each question was settled, by its number."""
         return {event.number: event for event in self.of(What.SETTLED)}
 
+    def idle(self, actor: str) -> bool:
+        """Tell whether an actor had nothing to do in the end, while its system was open."""
+        doing = False
+        for event in self.of(actor=actor):
+            if event.what is What.QUIET:
+                return not doing
+            if event.what in BRACKETS or event.what in (What.RESTARTED, What.ENDED):
+                doing = True
+            elif event.what in CLOSING:
+                doing = False
+        return False
+
     def role(self, actor: str) -> Role:
         """Give what the spec of an actor says."""
         return self.world.roles[NAMES.index(actor)]
@@ -190,6 +206,7 @@ class Returns:
     again: list[int] = field(default_factory=list)
     stash: list[int] = field(default_factory=list)
     in_hands: int | None = None
+    is_tick: bool = False  # what is in its hands comes from a timer, and not from the stash
     redelivered: set[int] = field(default_factory=set)
     ticks: set[int] = field(default_factory=set)
 
@@ -207,8 +224,8 @@ class Returns:
                 again = self.takes_again(event)
                 if again:
                     self.again.pop(0)
-                # A tick ends with its incarnation; one from the stash is a message as any other.
-                self.in_hands = None if number in self.ticks and not again else number
+                self.in_hands = number
+                self.is_tick = number in self.ticks and not again
             case What.DONE:
                 self.in_hands = None
             case What.STASHED:
@@ -216,21 +233,26 @@ class Returns:
                 self.stash.append(number)
             case What.UNSTASHED:
                 self._take_up_stash()
-            case What.LOST:
-                if number == self.in_hands:
-                    self.in_hands = None
+            case What.LOST if event.detail in (Loss.CRASHED, Loss.CANCELLED):
+                self.in_hands = None
+            case What.LOST if event.detail in (Loss.EXPIRED, Loss.LEFT_OVER):
                 for waiting in (self.again, self.stash):
                     if number in waiting:
                         waiting.remove(number)
                         break
             case What.RESTARTED:
-                number = self.in_hands or 0
-                if number and self.redeliver and number not in self.redelivered:
-                    self.redelivered.add(number)
-                    self.again.insert(0, number)
+                if self.in_hands is not None and self.redeliver and not self.is_tick:
+                    assert self.in_hands not in self.redelivered
+                    self.redelivered.add(self.in_hands)
+                    self.again.insert(0, self.in_hands)
                 self.in_hands = None
                 self._take_up_stash()
 
     def _take_up_stash(self) -> None:
         self.again = self.stash + self.again
         self.stash = []
+
+
+def returns_for(record: Record, actor: str) -> Returns:
+    """Make what tells which messages come to an actor once more."""
+    return Returns(record.role(actor).in_flight is InFlight.REDELIVER)

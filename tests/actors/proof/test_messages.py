@@ -2,14 +2,11 @@
 
 from collections import Counter
 
-from hypothesis import given
 from tests.actors.proof.checks import check_i1
-from tests.actors.proof.play import perform
-from tests.actors.proof.record import BRACKETS, CLOSING, Event, Offer, Record, Returns, What
-from tests.actors.proof.worlds import PROOF, World, any_plan, worlds
+from tests.actors.proof.properties import in_every_world
+from tests.actors.proof.record import BRACKETS, CLOSING, Event, Offer, Record, What, returns_for
 
 from greenroom.actors import Delivery, InFlight, Loss, Overflow, Terminated
-from greenroom.actors.testing import Plan
 
 # What a refusal is called by the one who sent, and by the dead letter.
 REFUSALS = {
@@ -30,10 +27,6 @@ FULL = {
 }
 
 
-def returns_for(record: Record, actor: str) -> Returns:
-    return Returns(record.role(actor).in_flight is InFlight.REDELIVER)
-
-
 def between(record: Record, number: int) -> list[Event]:
     """Give what happened between the offer of a message and the answer to it."""
     kinds = (What.OFFERED, What.ANSWERED)
@@ -45,20 +38,24 @@ def between(record: Record, number: int) -> list[Event]:
     return record.events[begin + 1 : end]
 
 
-@PROOF
-@given(worlds(), any_plan)
+@in_every_world
 def test_i1_every_accepted_message_is_handled_lost_or_waiting_or_the_one_in_hands(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    check_i1(perform(world, plan))
+    check_i1(record)
 
 
-@PROOF
-@given(worlds("stash"), any_plan)
+@in_every_world
+def test_i1_nothing_waits_for_an_actor_that_has_nothing_to_do(record: Record) -> None:
+    for event in record.of(What.QUIET):
+        if record.idle(event.actor) and event.load is not None:
+            assert event.load.again == event.load.lane == ()
+
+
+@in_every_world
 def test_i2_messages_of_one_sender_are_handled_in_the_order_of_sending_and_those_put_back_first(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    record = perform(world, plan)
     messages = record.messages
     for actor in record.actors:
         returns = returns_for(record, actor)
@@ -73,12 +70,10 @@ def test_i2_messages_of_one_sender_are_handled_in_the_order_of_sending_and_those
             returns.see(event)
 
 
-@PROOF
-@given(worlds("stash"), any_plan)
+@in_every_world
 def test_i3_a_message_is_taken_once_and_again_only_from_the_stash_or_to_be_redelivered_once(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    record = perform(world, plan)
     for number, offer in record.messages.items():
         role = record.role(offer.actor)
         count = Counter(event.what for event in record.of(number=number))
@@ -87,12 +82,10 @@ def test_i3_a_message_is_taken_once_and_again_only_from_the_stash_or_to_be_redel
         assert count[What.DONE] <= 1
 
 
-@PROOF
-@given(worlds("ends"), any_plan)
+@in_every_world
 def test_i4_an_actor_does_one_thing_at_a_time_and_lives_once_at_a_time(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    record = perform(world, plan)
     for actor in record.actors:
         doing: Event | None = None
         life = 0
@@ -109,12 +102,10 @@ def test_i4_an_actor_does_one_thing_at_a_time_and_lives_once_at_a_time(
                 doing = event
 
 
-@PROOF
-@given(worlds("messages"), any_plan)
+@in_every_world
 def test_i5_a_lane_holds_up_to_its_capacity_and_refuses_only_what_is_beyond(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    record = perform(world, plan)
     answers = {event.number: event.detail for event in record.of(What.ANSWERED)}
     for event in record:
         room = record.role(event.actor).capacity
@@ -128,12 +119,10 @@ def test_i5_a_lane_holds_up_to_its_capacity_and_refuses_only_what_is_beyond(
             assert answers[event.number] in closed | (policy if full else {Delivery.ACCEPTED})
 
 
-@PROOF
-@given(worlds("ends"), any_plan)
+@in_every_world
 def test_i5_signals_and_requests_to_stop_come_before_all_messages_and_none_is_dropped(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    record = perform(world, plan)
     for watcher in record.actors:
         expected: set[str] = set()  # whose ends it will be told of next
         watched: set[str] = set()
@@ -160,12 +149,10 @@ def test_i5_signals_and_requests_to_stop_come_before_all_messages_and_none_is_dr
             expected = watched & dead - told
 
 
-@PROOF
-@given(worlds("messages"), any_plan)
+@in_every_world
 def test_i6_every_loss_is_one_dead_letter_with_its_reason_and_all_counts_are_equal(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    record = perform(world, plan)
     letters: dict[int, list[Loss]] = {number: [] for number in record.messages}
     for event in record.of(What.LOST):
         letters.setdefault(event.number, []).append(event.detail)
@@ -214,12 +201,10 @@ def check_that_it_has_expired(record: Record, number: int) -> None:
     assert offer.deadline <= event.at or (over is not None and over.turn <= event.turn + 1)
 
 
-@PROOF
-@given(worlds("messages", "ends"), any_plan)
+@in_every_world
 def test_i7_tell_never_waits_and_never_raises_whatever_has_become_of_the_target(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    record = perform(world, plan)
     answers = {event.number: event for event in record.of(What.ANSWERED)}
     for number, offer in record.messages.items():
         if offer.detail.way == "tell":
@@ -230,12 +215,10 @@ def test_i7_tell_never_waits_and_never_raises_whatever_has_become_of_the_target(
             assert meanwhile <= {What.LOST, What.ENDED}
 
 
-@PROOF
-@given(worlds("messages", "asks"), any_plan)
+@in_every_world
 def test_i8_a_message_whose_deadline_has_passed_or_whose_asker_is_gone_is_never_handled(
-    world: World, plan: Plan
+    record: Record,
 ) -> None:
-    record = perform(world, plan)
     messages = record.messages
     settled: set[int] = set()
     for event in record:

@@ -13,20 +13,12 @@ from itertools import product
 from math import inf
 from typing import Final, Literal, TypeAlias
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from greenroom.actors import Directive, InFlight, Overflow, Restart, TimerMode
 from greenroom.actors.testing import Plan, plans
 
 NAMES: Final = ("ann", "bob", "cat")
-
-# For all properties that play worlds. Time limits are pytest's.
-PROOF: Final = settings(
-    deadline=None,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 @dataclass(frozen=True, slots=True)
