@@ -297,6 +297,40 @@ async def test_i23_a_tick_that_waits_is_not_delivered_after_a_cancel_or_a_replac
     assert log == ["kept", "replacement"]
 
 
+async def test_a_timer_that_was_cancelled_or_replaced_before_it_was_due_takes_no_room(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def begin(ctx: Context) -> None:
+        for key in ("cancelled", "replaced"):
+            ctx.timers.start_single(key, key, 1)
+        ctx.timers.cancel("cancelled")
+        ctx.timers.start_single("replaced", "replacement", 5)
+        await trio.sleep(3)
+
+    async with open_dynamic_supervisor() as supervisor:
+        ref = supervisor.start_child(player(mailbox=Lane(1)))
+        ref.tell(begin)
+        await trio.sleep(2)
+        assert ref.tell("there is room").accepted
+
+
+async def test_a_process_that_was_suspended_makes_up_for_all_missed_ticks_with_one(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    log: list[Any] = []
+
+    async def begin(ctx: Context) -> None:
+        ctx.timers.start_periodic("tick", "tick", 1)
+
+    async with open_dynamic_supervisor() as supervisor:
+        ref = supervisor.start_child(player(log))
+        await ref.ask(begin)
+        for jump, ticks in [(5.5, 1), (0.4, 1), (0.1, 2), (1, 3)]:
+            mock_clock.jump(jump)
+            await settled()
+            assert len(log) == ticks
+
+
 async def test_i19_i23_a_tick_that_waits_does_not_survive_a_restart_that_sets_the_same_timer(
     autojump_clock: trio.testing.MockClock, quiet: None
 ) -> None:
