@@ -1,5 +1,6 @@
 """Every example runs to its end, and README shows the examples as they stand."""
 
+import os
 import re
 import signal
 import subprocess
@@ -54,11 +55,11 @@ def test_a_command_of_readme_exists(line: str) -> None:
             assert (ROOT / "bridges/django/management/commands/runserver.py").exists()
         case ["python", "manage.py", name]:
             assert name == "migrate" or [*CHAT.glob(f"*/management/commands/{name}.py")]
-        case ["python", script, *_]:
+        case ["python", "-m", "pytest", script] | ["python", script, *_]:
             assert (ROOT / script).exists() or (EXAMPLES / script).exists()
         case ["bash", script] | ["cd", script]:
             assert (ROOT / script).exists()
-        case ["pip", "install", *_] | ["pytest", *_]:
+        case ["pip", "install", *_]:
             pass
         case _:
             pytest.fail(f"README shows {line!r}, which this test does not know")
@@ -162,6 +163,8 @@ def test_an_example_of_actors_runs_to_its_end(path: Path) -> None:
     ended = run_python("-X", "dev", "-W", "error", path)
     assert ended.stdout
     assert "Warning" not in ended.stderr
+    # Only the till's crash is nothing that it expects.
+    assert ("Traceback" in ended.stderr) == (path.name == "tour.py")
 
 
 async def test_the_chat_room_is_open_until_it_is_interrupted() -> None:
@@ -185,12 +188,27 @@ async def test_the_chat_room_is_open_until_it_is_interrupted() -> None:
     await process.wait()
 
 
-def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
-    # As in a project of its own: without our settings for pytest.
+def run_pytest(name: str, tmp_path: Path) -> str:
+    """Run a test among the examples as in a project of its own, without our settings."""
     settings = tmp_path / "pytest.ini"
     settings.write_text("[pytest]\n")
-    ended = run_python("-m", "pytest", "-c", settings, "test_countdown.py")
-    assert "1 passed" in ended.stdout
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(settings), name]
+    environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)}
+    ended = subprocess.run(
+        command, cwd=EXAMPLES, env=environment, check=False, stdout=subprocess.PIPE, text=True
+    )
+    return ended.stdout
+
+
+def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
+    assert "1 passed" in run_pytest("test_countdown.py", tmp_path)
+
+
+def test_the_example_of_a_race_is_found_and_shrunk(tmp_path: Path) -> None:
+    said = run_pytest("race.py", tmp_path)
+    assert "ActorDied: /house/room ended before it replied: Shutdown(by='the last guest')" in said
+    assert "test_every_guest_finds_the_room_open(\nE               choices=[0],\n" in said
+    assert "1 failed" in said
 
 
 async def test_the_chat_is_served_by_the_command(

@@ -77,10 +77,10 @@ class Books:
         return sum(self.accounts[name].values())
 
 
+@dataclass
 class Account(Actor[Post]):
-    def __init__(self, name: str, books: Books) -> None:
-        self.name = name
-        self.books = books
+    name: str
+    books: Books
 
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
         ctx.registry.register(f"account {self.name}", ctx.self)
@@ -94,12 +94,11 @@ class Account(Actor[Post]):
         return stands
 
 
+@dataclass
 class Teller(Actor[Transfer | Settle]):
-    def __init__(self, books: Books) -> None:
-        self.books = books
+    books: Books
 
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
-        self.ctx = ctx
         ctx.registry.register("teller", ctx.self)
         for transfer in self.books.unsettled.values():
             ctx.timers.start_single(transfer.id, Settle(transfer), 0)  # there may be thousands

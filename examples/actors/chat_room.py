@@ -18,12 +18,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import trio
 
 from greenroom.actors import (
+    INFINITY,
     Actor,
     ActorDied,
     ActorRef,
@@ -63,15 +63,13 @@ class Who:
 
 
 ToRoom: TypeAlias = Join | Say | Who
+Listener: TypeAlias = trio.abc.Listener[trio.abc.Stream]
 
 
+@dataclass
 class Room(Actor[ToRoom]):
-    def __init__(self, name: str, nicks: dict[ActorRef[str], str]) -> None:
-        self.name = name
-        self.nicks = nicks  # an argument of `start_child`, so it outlives a crash of the room
-
-    async def started(self, ctx: Context, cause: ExitReason | None) -> None:
-        self.ctx = ctx
+    name: str
+    nicks: dict[ActorRef[str], str]  # an argument of `start_child`: it outlives a crash
 
     async def receive(self, message: ToRoom) -> list[str] | None:
         match message:
@@ -98,16 +96,15 @@ class Room(Actor[ToRoom]):
         self.ctx.log.info("%s (%d of %d hear it)", line, report.accepted, report.sent)
 
 
+@dataclass
 class Member(Actor[str]):
     """One connection. Only here is anything written to it, so lines stay whole."""
 
-    def __init__(self, stream: trio.abc.Stream, rooms: DynamicSupervisor) -> None:
-        self.stream = stream
-        self.rooms = rooms
-        self.room: ActorRef[ToRoom] | None = None
+    stream: trio.abc.Stream
+    rooms: ActorRef[Any]
+    room: ActorRef[ToRoom] | None = None
 
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
-        self.ctx = ctx
         self.me = ctx.self
         ctx.nursery.start_soon(self.listen)
 
@@ -158,29 +155,27 @@ MEMBER = ChildSpec(
 )
 
 
+@dataclass
 class Door(Actor[NoReturn]):
-    def __init__(
-        self, listener: trio.SocketListener, members: DynamicSupervisor, rooms: DynamicSupervisor
-    ) -> None:
-        self.listener = listener
-        self.members = members
-        self.rooms = rooms
+    listener: Listener
+    members: ActorRef[Any]
+    rooms: ActorRef[Any]
 
     async def run(self, ctx: Context) -> None:
         while True:
             self.members.start_child(MEMBER, await self.listener.accept(), self.rooms)
 
 
+# It cannot accept for want of file descriptors, say: then it waits a while.
+DOOR = ChildSpec("door", Door, backoff=Backoff(), intensity=INFINITY, expected=(OSError,))
+
+
 @asynccontextmanager
-async def open_chat(listener: trio.SocketListener) -> AsyncIterator[ActorSystem]:
-    rooms, members = DynamicSupervisor(), DynamicSupervisor()
-    door = partial(Door, listener, members, rooms)
-    root = [  # started in this order, stopped in reverse
-        ChildSpec("rooms", lambda: rooms),
-        ChildSpec("members", lambda: members),
-        ChildSpec("door", door, backoff=Backoff(), intensity=100, period=60),
-    ]
-    async with listener, open_actor_system("chat", root=root) as system:
+async def open_chat(listener: Listener) -> AsyncIterator[ActorSystem]:
+    async with listener, open_actor_system("chat") as system:
+        rooms = system.spawn(ChildSpec("rooms", DynamicSupervisor))
+        members = system.spawn(ChildSpec("members", DynamicSupervisor))
+        system.spawn(DOOR, listener, members, rooms)  # last, so it is the first to be stopped
         yield system
 
 

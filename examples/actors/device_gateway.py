@@ -15,17 +15,18 @@ A frame is two bytes of length, one byte of kind, and a body of that length:
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import partial
 from itertools import count
 from struct import Struct
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import trio
 
 from greenroom.actors import (
+    INFINITY,
     Actor,
+    ActorRef,
     ActorSystem,
     Backoff,
     ChildSpec,
@@ -97,15 +98,14 @@ class Silent:
     """The device's own: nothing has come for too long."""
 
 
+@dataclass
 class Device(Actor[Frame | Command | Silent]):
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
-        self.name = ""
-        self.numbers = count()
-        self.asked: dict[int, Reply] = {}
+    stream: trio.abc.Stream
+    name: str = ""
+    numbers: Iterator[int] = field(default_factory=count)
+    asked: dict[int, Reply] = field(default_factory=dict)
 
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
-        self.ctx = ctx
         ctx.timers.start_single("silence", Silent(), PATIENCE)
         ctx.nursery.start_soon(self.read)
 
@@ -156,30 +156,27 @@ class Device(Actor[Frame | Command | Silent]):
             await self.stream.send_all(bytes(frame))
 
 
-DEVICE: Final = ChildSpec("device", Device, restart=Restart.TEMPORARY, shutdown=1)
-
-
+@dataclass
 class Door(Actor[NoReturn]):
-    """Starts anew after a pause if it cannot accept, for want of file descriptors say."""
-
-    def __init__(self, listener: trio.SocketListener, devices: DynamicSupervisor) -> None:
-        self.listener = listener
-        self.devices = devices
+    listener: trio.SocketListener
+    devices: ActorRef[Any]
 
     async def run(self, ctx: Context) -> None:
         while True:
             self.devices.start_child(DEVICE, await self.listener.accept())
 
 
+MISHAPS: Final = (BadFrame, UnicodeDecodeError, trio.BrokenResourceError, trio.TooSlowError)
+DEVICE: Final = ChildSpec("device", Device, restart=Restart.TEMPORARY, shutdown=1, expected=MISHAPS)
+# It cannot accept for want of file descriptors, say: then it waits a while.
+DOOR: Final = ChildSpec("door", Door, backoff=Backoff(), intensity=INFINITY, expected=(OSError,))
+
+
 @asynccontextmanager
 async def open_gateway(listener: trio.SocketListener) -> AsyncIterator[ActorSystem]:
-    devices = DynamicSupervisor()
-    door = partial(Door, listener, devices)
-    root = [
-        ChildSpec("devices", lambda: devices),
-        ChildSpec("door", door, backoff=Backoff(), intensity=100, period=60),
-    ]
-    async with listener, open_actor_system("gateway", root=root) as system:
+    async with listener, open_actor_system("gateway") as system:
+        devices = system.spawn(ChildSpec("devices", DynamicSupervisor))
+        system.spawn(DOOR, listener, devices)
         yield system
 
 

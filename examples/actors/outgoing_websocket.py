@@ -6,17 +6,16 @@ and starts the next incarnation, which asks for what comes after the last tick t
     python examples/actors/outgoing_websocket.py
 """
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
 import trio
-from trio_websocket import wrap_client_stream
+from trio_websocket import ConnectionClosed, HandshakeError, wrap_client_stream
 
 from greenroom.actors import (
+    INFINITY,
     Actor,
-    ActorRestarted,
     Backoff,
     ChildSpec,
     Context,
@@ -42,11 +41,11 @@ class Progress:
     last: int = 0
 
 
+@dataclass
 class Feed(Actor[NoReturn]):
-    def __init__(self, host: str, port: int, progress: Progress) -> None:
-        self.host = host
-        self.port = port
-        self.progress = progress  # an argument of `spawn`: every incarnation gets the same one
+    host: str
+    port: int
+    progress: Progress  # an argument of `spawn`: every incarnation gets the same one
 
     async def run(self, ctx: Context) -> None:
         with trio.fail_after(PATIENCE):
@@ -67,26 +66,28 @@ class Feed(Actor[NoReturn]):
                     self.progress.last = int(number)
 
 
-# It never gives up: with these pauses, no minute sees so many restarts.
 FEED = ChildSpec(
-    "feed", Feed, backoff=Backoff(first=0.1, longest=30, reset_after=60), intensity=100, period=60
+    "feed",
+    Feed,
+    backoff=Backoff(first=0.1, longest=30, reset_after=60),
+    intensity=INFINITY,
+    expected=(OSError, trio.TooSlowError, HandshakeError, ConnectionClosed),
 )
 
 
+@dataclass
 class Printer(Actor[Tick]):
     """A subscriber, until it has had enough."""
 
-    def __init__(self, enough: int) -> None:
-        self.enough = enough
+    enough: int
 
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
-        self.me = ctx.self
-        ctx.groups.join(SUBSCRIBERS, self.me)
+        ctx.groups.join(SUBSCRIBERS, ctx.self)
 
     async def receive(self, tick: Tick) -> None:
         print(tick.number, tick.text)
         if tick.number >= self.enough:
-            self.me.stop()
+            self.ctx.self.stop()
 
 
 @speaks("trio")
@@ -97,7 +98,7 @@ async def unreliable(scope: Scope, receive: Receive, send: Send) -> None:
     after = int(scope["query_string"].removeprefix(b"after="))
     for number in range(after + 1, after + 4):
         await send({"type": "websocket.send", "text": f"{number} of many"})
-    raise ConnectionResetError("a bad day")
+    await send({"type": "websocket.close", "code": 1011, "reason": "a bad day"})
 
 
 async def main() -> None:
@@ -106,9 +107,6 @@ async def main() -> None:
         host, port = listeners[0].getsockname()
         server = await nursery.start(partial(serve, unreliable, listeners=listeners))
         async with open_actor_system("ticker") as system:
-            system.events.subscribe(
-                ActorRestarted, lambda event: print(f"back in {event.pause:.1f} s: {event.cause}")
-            )
             printer = system.spawn(ChildSpec("printer", Printer), 7)
             system.spawn(FEED, host, port, Progress())
             await printer.join()
@@ -116,6 +114,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    # The log has each crash with its traceback; here the lines above say enough.
-    logging.getLogger("greenroom").setLevel(logging.CRITICAL)
     trio.run(main)

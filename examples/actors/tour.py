@@ -27,7 +27,6 @@ class Till(Actor[int]):
 
 class Guard(Actor[str]):
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
-        self.ctx = ctx
         ctx.watch(ctx.registry.require("till"))
         ctx.groups.join("staff", ctx.self)
         ctx.timers.start_periodic("round", "time for a round", interval=0.1)

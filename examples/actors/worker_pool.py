@@ -9,7 +9,6 @@ A worker says that it is ready, gets one job, and says that it is done. If it cr
 incarnation says that it is ready: so the dispatcher learns that the job is still to be done.
 """
 
-import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from functools import partial
 import trio
 
 from greenroom.actors import (
+    INFINITY,
     Actor,
     ActorRef,
-    ActorRestarted,
     Backoff,
     ChildSpec,
     Context,
@@ -65,7 +64,6 @@ class Summary:
 
 class Dispatcher(Actor[Work | Ready | Done]):
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
-        self.ctx = ctx
         self.reply: Reply | None = None
         self.summary = Summary()
         self.failures: Counter[str] = Counter()
@@ -115,25 +113,29 @@ class Dispatcher(Actor[Work | Ready | Done]):
             self.ctx.unstash_all()
 
 
+@dataclass
 class Worker(Actor[str]):
-    def __init__(self, fetch: Fetch) -> None:
-        self.fetch = fetch
+    fetch: Fetch
 
     async def started(self, ctx: Context, cause: ExitReason | None) -> None:
-        self.me = ctx.self
         self.dispatcher = ctx.registry.require("dispatcher")
-        self.dispatcher.tell(Ready(self.me))
+        self.dispatcher.tell(Ready(ctx.self))
 
     async def receive(self, job: str) -> None:
         result = await self.fetch(job)  # what this raises is for the supervisor
-        self.dispatcher.tell(Done(self.me, job, result))
+        self.dispatcher.tell(Done(self.ctx.self, job, result))
 
 
 def pool(fetch: Fetch, size: int = 3) -> ChildSpec:
     """Describe a pool; its dispatcher is registered as "dispatcher"."""
-    pauses = Backoff(first=0.05, longest=5)
     workers = [
-        ChildSpec(f"worker-{n}", partial(Worker, fetch), backoff=pauses, intensity=20, period=10)
+        ChildSpec(
+            f"worker-{n}",
+            partial(Worker, fetch),
+            backoff=Backoff(first=0.05, longest=5),
+            intensity=INFINITY,
+            expected=(OSError,),
+        )
         for n in range(1, size + 1)
     ]
     parts = [
@@ -159,10 +161,6 @@ class Site:
 
 async def main() -> None:
     async with open_actor_system("fetching", root=[pool(Site().fetch)]) as system:
-        system.events.subscribe(
-            ActorRestarted,
-            lambda event: print(f"{event.ref.path}, back in {event.pause:.2f} s: {event.cause}"),
-        )
         dispatcher = system.registry.require("dispatcher")
         pages = tuple(f"page-{n}" for n in (0, 1, 2, 3, 9))
         summary = await dispatcher.ask(Work(pages), timeout=30)
@@ -171,6 +169,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    # The log has each crash with its traceback; here the lines above say enough.
-    logging.getLogger("greenroom").setLevel(logging.CRITICAL)
     trio.run(main)

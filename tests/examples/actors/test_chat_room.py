@@ -4,6 +4,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from math import inf
 
 import pytest
 import trio
@@ -13,7 +14,7 @@ from examples.actors.chat_room import MEMBER, Join, Room, open_chat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenroom.actors import ActorSystem, ChildSpec, DynamicSupervisor, open_actor_system
+from greenroom.actors import ActorSystem
 from greenroom.actors.testing import every_cancellation, schedules, simulate
 
 
@@ -160,18 +161,29 @@ async def test_a_client_that_does_not_introduce_itself_is_told_how(chat: Chat) -
 # -- In the simulator.
 
 
-async def come_and_go(delay: int) -> list[object]:
-    """Have ada leave while bob enters, `delay` steps later; give the messages that were lost."""
-    rooms, members = DynamicSupervisor(), DynamicSupervisor()
-    root = [ChildSpec("rooms", lambda: rooms), ChildSpec("members", lambda: members)]
+class Street(trio.abc.Listener[trio.abc.Stream]):
+    """Where clients come from, over streams in memory."""
 
-    def connect() -> Client:
+    def __init__(self) -> None:
+        self._come, self._coming = trio.open_memory_channel[trio.abc.Stream](inf)
+
+    def connect(self) -> Client:
         ours, theirs = trio.testing.memory_stream_pair()
-        members.start_child(MEMBER, theirs, rooms)
+        self._come.send_nowait(theirs)
         return Client(ours)
 
-    async with open_actor_system("chat", root=root) as system:
-        ada, bob = connect(), connect()
+    async def accept(self) -> trio.abc.Stream:
+        return await self._coming.receive()
+
+    async def aclose(self) -> None:
+        await self._coming.aclose()
+
+
+async def come_and_go(delay: int) -> list[object]:
+    """Have ada leave while bob enters, `delay` steps later; give the messages that were lost."""
+    street = Street()
+    async with open_chat(street) as system:
+        ada, bob = street.connect(), street.connect()
         await ada.say("ada lobby")
         assert await ada.hear() == "* ada is here"
         async with trio.open_nursery() as nursery:
@@ -188,7 +200,12 @@ async def come_and_go(delay: int) -> list[object]:
         await bob.stream.aclose()
         await room.join()
         assert system.registry.names() == ()
-        assert len(members) == len(rooms) == 0
+        assert [each.id for each in system.snapshot().walk()] == [
+            "chat",
+            "rooms",
+            "members",
+            "door",
+        ]
         return [letter.message for letter in system.dead_letters.recent]
 
 

@@ -1,5 +1,6 @@
 """The device gateway of the examples: its protocol alone, real sockets, and virtual time."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from greenroom.actors import (
     ActorSystem,
     AskTimeout,
     RemoteError,
+    Shutdown,
     open_actor_system,
 )
 
@@ -191,9 +193,13 @@ async def test_a_device_that_connects_again_takes_the_place_of_its_former_self(
 
 
 async def test_the_example_shows_that_one_device_does_not_disturb_another(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "greenroom")
     await device_gateway.main()
+    [crash] = caplog.records
+    assert "ended: Crash: BadFrame: no frame begins with b'GET'" in crash.message
+    assert crash.exc_info is None
     assert capsys.readouterr().out.splitlines() == [
         "on, done",
         "The gateway hangs up: True",
@@ -223,6 +229,18 @@ async def test_a_silent_device_is_given_up_and_beats_keep_it(
             await lamp.say(Kind.BEAT)
         await device.join()
         assert trio.current_time() == 3 * (PATIENCE - 1) + PATIENCE
+
+
+async def test_a_device_that_never_says_who_it_is_is_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_actor_system("test") as system:
+        ours, theirs = trio.testing.memory_stream_pair()
+        device = system.spawn(DEVICE, theirs)
+        with trio.fail_after(2 * PATIENCE):
+            assert await device.join() == Shutdown("the device is silent")
+        assert trio.current_time() == PATIENCE
+        assert await Peer(ours).hear() is None
 
 
 async def test_commands_are_no_sign_of_life(autojump_clock: trio.testing.MockClock) -> None:
