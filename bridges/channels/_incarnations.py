@@ -114,24 +114,26 @@ class Incarnations:
             await let_others_run()
             await live()
 
-    def after(self, error: Exception) -> RestartedInPlace | None:
-        """Give the restart that follows a crash, which is then logged, or None if none does."""
+    def go_on(self, error: Exception) -> bool:
+        """Tell whether a restart follows a crash; it is logged, and due."""
+        # Nothing of it is handed out: the frames behind `error` would keep it, and it `error`.
         now, cancelled = _time_and_cancellation()
         possible = self._intake.restartable and not cancelled
-        restart = self._restarts.after(error, now, possible=possible)
-        if restart is not None:
-            logger.warning(
-                "%s failed in %s and is restarted in place (restart %d)",
-                type(self._consumer).__name__,
-                describe(self._consumer.scope),
-                restart.count,
-                exc_info=error,
-            )
-        return restart
+        restart = self._restart = self._restarts.after(error, now, possible=possible)
+        if restart is None:
+            return False
+        logger.warning(
+            "%s failed in %s and is restarted in place (restart %d)",
+            type(self._consumer).__name__,
+            describe(self._consumer.scope),
+            restart.count,
+            exc_info=error,
+        )
+        return True
 
     async def _live(self) -> None:
         if self._restart is None or await self._replace():
-            self._restart = await self._consumer._handle_all(self._intake, self)
+            await self._consumer._handle_all(self._intake, self)
 
     async def _replace(self) -> bool:
         """Put a new instance in the place of the last; tell whether it is there."""
@@ -146,8 +148,7 @@ class Incarnations:
         except StopConsumer:
             return False
         except Exception as error:
-            self._restart = self.after(error)
-            if self._restart is None:
+            if not self.go_on(error):
                 await previous._leave(RESTARTING, self._intake.mailbox)
                 raise
             return False

@@ -33,7 +33,7 @@ from ...runtime import CannotRestart, ClientDisconnected
 from ...runtime._types import Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour, speaks
 from ...runtime.layers import DONE
-from ...runtime.restarting import ANSWERED_ONCE, EXTENSION, INTENSITY, PERIOD, RestartedInPlace
+from ...runtime.restarting import ANSWERED_ONCE, EXTENSION, INTENSITY, PERIOD
 from ...runtime.scopes import EVENTS, MESSAGES
 from ..asyncio import call_app
 from ..django.database import database_guard
@@ -205,9 +205,7 @@ class AsyncConsumer:
             return Incarnations(self, intake).run()
         return self._handle_all(intake)
 
-    async def _handle_all(
-        self, intake: Intake, incarnations: Incarnations | None = None
-    ) -> RestartedInPlace | None:
+    async def _handle_all(self, intake: Intake, incarnations: Incarnations | None = None) -> None:
         """Handle messages to the end, or until another instance shall take this one's place."""
         threads: HandlerThreads | None = None
         if not self._sync and not trio.lowlevel.in_trio_task():
@@ -226,16 +224,14 @@ class AsyncConsumer:
                 # The client has left, which is no failure: what it sent before is still
                 # handled, and at last its disconnect.
                 if message["type"] in LAST:
-                    return None
+                    return
                 self._unheard.begin_anew()
                 if threads is not None and threads.lease.used:
                     await threads.renew()
             if isinstance(error, StopConsumer):
-                return None
-            if incarnations is not None and message is not None:
-                restart = incarnations.after(error)
-                if restart is not None:
-                    return restart
+                return
+            if incarnations is not None and message is not None and incarnations.go_on(error):
+                return
             await self._leave(message, intake.mailbox)
             raise error
         finally:
