@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import count
 from math import inf
 from typing import Any
 
@@ -199,16 +200,18 @@ async def test_closed_alarms_end_their_task_and_make_no_call_any_more(
 
 
 @settings(deadline=None)
-@given(st.lists(st.booleans(), max_size=400))
-def test_alarms_that_were_taken_back_do_not_pile_up(script: list[bool]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 2 * LITTER), st.booleans()), max_size=6))
+def test_alarms_that_were_taken_back_do_not_pile_up(script: list[tuple[int, bool]]) -> None:
     alarms = Alarms(lambda async_fn, name: None)
     pending: list[Alarm] = []
-    for number, stays in enumerate(script):
-        alarm = alarms.call_at(number, lambda: None)
-        if stays:
-            pending.append(alarm)
-        else:
-            alarm.cancel()
-        assert len(alarms._heap) <= 2 * len(pending) + LITTER + 1
+    numbers = count()
+    for times, stays in script:
+        for _ in range(times):
+            alarm = alarms.call_at(next(numbers), lambda: None)
+            if stays:
+                pending.append(alarm)
+            else:
+                alarm.cancel()
+            assert len(alarms._heap) <= 2 * len(pending) + LITTER + 1
     due = [heapq.heappop(alarms._heap) for _ in range(len(alarms._heap))]
     assert [alarm for *_, alarm in due if alarm.pending] == pending
