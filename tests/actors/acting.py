@@ -1,14 +1,31 @@
 """Actors that do in a test what the test says, message by message."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 import trio.testing
 
-from greenroom.actors import Actor, ChildSpec, Context, ExitReason, Restart
+from greenroom.actors import (
+    Actor,
+    AskError,
+    ChildSpec,
+    Context,
+    DeadLetters,
+    ExitReason,
+    Loss,
+    Restart,
+)
 
 settled = trio.testing.wait_all_tasks_blocked
+
+
+class HasDeadLetters(Protocol):
+    """A system or a supervisor."""
+
+    @property
+    def dead_letters(self) -> DeadLetters: ...
+
 
 Line = Callable[[Context], Awaitable[Any]]
 """What a player may be told to do."""
@@ -73,3 +90,16 @@ def sleep(seconds: float, reply: Any = None) -> Line:
 async def forever(ctx: Context) -> None:
     """A body or a message without an end of its own."""
     await trio.sleep_forever()
+
+
+def losses(tree: "HasDeadLetters") -> list[tuple[Any, Loss]]:
+    """The latest dead letters of a system or a supervisor, each with its reason."""
+    return [(letter.message, letter.loss) for letter in tree.dead_letters.recent]
+
+
+async def outcome_of(asking: Awaitable[Any]) -> Any:
+    """What an ask gave or raised; for a cancelled one, nothing is returned."""
+    try:
+        return await asking
+    except AskError as error:
+        return error

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.actors.acting import Body, once, player, settled, sleep
+from tests.actors.acting import Body, losses, once, player, settled, sleep
 
 from greenroom.actors import (
     Actor,
@@ -32,11 +32,6 @@ from greenroom.actors import (
     open_actor_system,
     open_dynamic_supervisor,
 )
-
-
-def losses(supervisor: Any) -> list[tuple[Any, Loss]]:
-    return [(letter.message, letter.loss) for letter in supervisor.dead_letters.recent]
-
 
 crashing = st.lists(st.sampled_from(["fine", "crash", "leave"]), max_size=8)
 

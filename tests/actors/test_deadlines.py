@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.actors.acting import Body, once, player, settled, sleep
+from tests.actors.acting import Body, losses, once, player, settled, sleep
 
 from greenroom.actors import (
     Actor,
@@ -27,10 +27,6 @@ from greenroom.actors import (
     open_actor_system,
     open_dynamic_supervisor,
 )
-
-
-def losses(supervisor: Any) -> list[tuple[Any, Loss]]:
-    return [(letter.message, letter.loss) for letter in supervisor.dead_letters.recent]
 
 
 async def deadline(ctx: Context) -> float:

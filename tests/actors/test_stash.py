@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.actors.acting import Body, Player, forever, once, player, settled, sleep
+from tests.actors.acting import Body, Player, forever, losses, once, player, settled, sleep
 
 from greenroom.actors import (
     Actor,
@@ -29,11 +29,6 @@ from greenroom.actors import (
     open_actor_system,
     open_dynamic_supervisor,
 )
-
-
-def losses(supervisor: Any) -> list[tuple[Any, Loss]]:
-    return [(letter.message, letter.loss) for letter in supervisor.dead_letters.recent]
-
 
 # An actor that is open or closed, against lists.
 

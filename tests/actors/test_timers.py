@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.actors.acting import Body, Player, once, player, settled
+from tests.actors.acting import Body, Player, losses, once, player, settled
 
 from greenroom.actors import (
     Actor,
@@ -29,11 +29,6 @@ from greenroom.actors import (
     open_actor_system,
     open_dynamic_supervisor,
 )
-
-
-def losses(supervisor: Any) -> list[tuple[Any, Loss]]:
-    return [(letter.message, letter.loss) for letter in supervisor.dead_letters.recent]
-
 
 # Any timers, set, replaced and cancelled at any time, by an actor that is busy, crashes or stops.
 
