@@ -148,7 +148,7 @@ class Member(Actor[str]):
                 return room
 
 
-ROOM = ChildSpec("room", Room)
+ROOM = ChildSpec("room", Room, intensity=INFINITY)
 # Who leaves 100 lines unread is cut off, so that nobody else has to wait or to remember them.
 MEMBER = ChildSpec(
     "member", Member, restart=Restart.TEMPORARY, shutdown=1, mailbox=Lane(100, Overflow.CLOSE)

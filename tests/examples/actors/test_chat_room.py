@@ -120,7 +120,7 @@ async def test_who_does_not_read_is_cut_off_and_the_others_hear_all(
         assert len(await sloth.hear_all()) < len(numbers) - 100
 
 
-async def test_a_room_that_crashed_still_has_its_members(
+async def test_a_room_still_has_its_members_however_often_it_crashed(
     chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell_all = Room.tell_all
@@ -134,7 +134,8 @@ async def test_a_room_that_crashed_still_has_its_members(
     async with chat.enter("ada") as ada:
         async with chat.enter("bob") as bob:
             assert await ada.hear() == "* bob is here"
-            await bob.say("boom")
+            for _ in range(5):
+                await bob.say("boom")
             await bob.say("sorry")
             assert await bob.hear() == await ada.hear() == "bob: sorry"
             await bob.say("/who")
