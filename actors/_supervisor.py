@@ -208,8 +208,7 @@ class Supervisor(Actor[Any]):
         finally:
             children.closed = True
             children.live_in(None)
-            for each in [*children.cells.values()]:  # those without an incarnation, after a kill
-                self.forget(each, Shutdown(self.path))
+            self._forget_all()
         if failure is not None:
             raise failure
 
@@ -252,6 +251,8 @@ class Supervisor(Actor[Any]):
     def forget(self, cell: Cell, reason: ExitReason) -> None:
         """Let a child go for good."""
         self._children.cells.pop(cell.uid, None)
+        if isinstance(cell.actor, Supervisor):
+            cell.actor._forget_all()
         cell.finish(reason)
 
     def start_helper(self, async_fn: Callable[[], Awaitable[None]], name: str) -> None:
@@ -262,6 +263,11 @@ class Supervisor(Actor[Any]):
         """Make room for the children of a child, as it is done at the top."""
         assert self._cell is not None
         return self._cell.keeper.open_household(cell)
+
+    def _forget_all(self) -> None:
+        """Let those go who have no incarnation when this one is over, or will never be."""
+        for cell in [*self._children.cells.values()]:
+            self.forget(cell, Shutdown(self.path))
 
     # Decisions, and what they lead to.
 
