@@ -29,9 +29,8 @@ from ._errors import (
     SupervisorFull,
     SupervisorNotRunning,
 )
-from ._inbox import CONTROL
 from ._keeper import Household
-from ._lanes import Loss
+from ._lanes import CONTROL, Loss
 from ._reasons import Crash, ExitReason, Shutdown
 from ._ref import ActorRef
 from ._restarts import RestartWindow
@@ -202,11 +201,13 @@ class Supervisor(Actor[Any]):
         try:
             async with trio.open_nursery() as nursery:
                 children.live_in(nursery)
-                self._mark_ready(await children.start_in_order([*children.cells.values()]))
-                failure = await self._attend(cell)
-                await self._stop_children(cell.deadline)
+                try:
+                    self._mark_ready(await children.start_in_order([*children.cells.values()]))
+                    failure = await self._attend(cell)
+                    await self._stop_children(cell.deadline)
+                finally:
+                    children.closed = True  # cancelled or not, the nursery closes
         finally:
-            children.closed = True
             children.live_in(None)
             self._forget_all()
         if failure is not None:
