@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import trio
+import trio.testing
+
 from greenroom.actors import (
     Actor,
     ActorRef,
@@ -49,6 +52,25 @@ async def test_i20_children_of_a_supervisor_that_is_killed_before_its_first_step
     async with open_actor_system("system") as system:
         ref = system.spawn(ChildSpec("keeper", lambda: keeper))
         child = keeper.start_child(idle)
+        ref.kill()
+        await ref.join()
+        assert not child.alive
+
+
+async def test_i20_children_of_a_supervisor_that_never_ran_have_ended_too() -> None:
+    """The inner supervisor still waits for its turn when the outer one is stopped."""
+
+    class Slow(Idle):
+        async def started(self, ctx: Context, cause: ExitReason | None) -> None:
+            await trio.sleep_forever()
+
+    inner, outer = DynamicSupervisor(), DynamicSupervisor()
+    child = inner.start_child(idle)
+    outer.start_child(ChildSpec("slow", Slow))
+    outer.start_child(ChildSpec("inner", lambda: inner))
+    async with open_actor_system("system") as system:
+        ref = system.spawn(ChildSpec("outer", lambda: outer))
+        await trio.testing.wait_all_tasks_blocked()
         ref.kill()
         await ref.join()
         assert not child.alive

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import inf
 from string import ascii_lowercase
 from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeAlias
@@ -71,6 +72,7 @@ class Life:
         stops_in: seconds that `stopped` takes.
         stop_fails: whether `stopped` raises in the end.
         beside: whether it has a task in its nursery, which takes a second to end.
+        ticks: whether it tells itself the number of its life every second.
     """
 
     starts_in: float = 0
@@ -81,6 +83,7 @@ class Life:
     stops_in: float = 0
     stop_fails: bool = False
     beside: bool = False
+    ticks: bool = False
 
     __repr__ = _shown
 
@@ -186,6 +189,8 @@ What: TypeAlias = Literal[
     "stuck",
     "told",  # a signal
     "heard",  # a message
+    "watch",
+    "unwatch",
     "beside",  # a task of its nursery began
     "beside over",
 ]
@@ -210,25 +215,26 @@ class Record(list[Entry]):
         self.refs: dict[str, ActorRef[Any]] = {}
         self.faults: dict[tuple[str, int], list[Exception]] = {}
         self.system: ActorSystem | None = None
-        self.dead_but_known: list[str] = []
+        self.known: list[ActorRef[Any]] = []
+        self.alive_but_lost: list[str] = []
+        self.dead_but_found: list[str] = []
 
     def write(self, name: str, what: What, life: int = 0, detail: Any = None) -> None:
         self.append(Entry(trio.current_time(), name, what, life, detail))
         self.look_around()
 
     def look_around(self) -> None:
-        """Look for actors that have ended and can still be found; see I22."""
+        """Look for actors that live and are not found, or are found and have ended."""
         if self.system is None:
             return
-        registry, groups, receptionist = (
-            self.system.registry,
-            self.system.groups,
-            self.system.receptionist,
-        )
-        found = [registry.require(name) for name in registry.names()]
-        found += [ref for name in groups.names() for ref in groups.members(name)]
-        found += [ref for key in receptionist for ref in receptionist.find(key)]
-        self.dead_but_known += [ref.path for ref in found if not ref.alive]
+        system = self.system
+        members, offers = system.groups.members(GROUP), system.receptionist.find(SERVICE)
+        for ref in self.known:
+            ways = (system.registry.find(name_of(ref)) == ref, ref in members, ref in offers)
+            if ref.alive and not all(ways):
+                self.alive_but_lost.append(ref.path)
+            if not ref.alive and any(ways):
+                self.dead_but_found.append(ref.path)
 
     def of(self, *whats: What, name: str | None = None) -> list[Entry]:
         """Give the entries of some kinds, of one actor or all."""
@@ -256,7 +262,7 @@ class Record(list[Entry]):
         def write(event: Any) -> None:
             name = name_of(event.ref)
             self.refs[name] = event.ref
-            self.write(name, _EVENTS[type(event)], self.lives.get(name, 0), event)
+            self.write(name, _EVENTS[type(event)], self.lives.get(name, -1), event)
 
         for kind in _EVENTS:
             system.events.subscribe(kind, write)
@@ -317,7 +323,10 @@ class Player(Actor[Any]):
 
     async def get_ready(self, ctx: Context) -> None:
         self.pass_point("starts")
-        self.become_known(ctx)
+        if ctx.incarnation == 0 or ctx.self not in self.record.known:
+            self.become_known(ctx)
+        if self.life.ticks:
+            ctx.timers.start_periodic("tick", ("tick", self.number), 1)
         if self.life.beside:
             ctx.nursery.start_soon(self.live_beside)
         for leaf in self.leaf.spawns:
@@ -333,6 +342,7 @@ class Player(Actor[Any]):
         ctx.groups.join(GROUP, ctx.self)
         ctx.receptionist.register(SERVICE, ctx.self)
         ctx.receptionist.subscribe(SERVICE, ctx.self)
+        self.record.known.append(ctx.self)
 
     async def live_beside(self) -> None:
         """Live in the actor's nursery, and take a second to end."""
@@ -348,10 +358,18 @@ class Player(Actor[Any]):
         """Do what a message says."""
         self.write("heard", order)
         self.pass_point("obeys")
-        await getattr(self, order)()
+        deed, *args = (order,) if isinstance(order, str) else order
+        await getattr(self, deed)(*args)
 
     async def crash(self) -> None:
         self.fail()
+
+    async def tick(self, number: int) -> None:
+        """Do nothing; what was heard is written down."""
+
+    async def link(self, ref: ActorRef[Any]) -> None:
+        if ref != self.ctx.self:
+            self.ctx.link(ref)
 
     async def finish(self) -> None:
         """Come to an end, which for one that handles messages is to stop itself."""
@@ -389,7 +407,7 @@ class Runner(Player):
     async def listen(self, ctx: Context) -> None:
         while True:
             message = await ctx.receive()
-            if isinstance(message, str):
+            if isinstance(message, str | tuple):
                 await self.obey(message)
             else:
                 self.write("told", message)
@@ -418,8 +436,34 @@ class Handler(Player):
         await self.obey(message)
 
     async def be_busy(self) -> None:
-        await trio.sleep(self.life.heeds_in)
-        self.ctx.self.tell("be_busy")
+        if self.life.heeds_in:  # the message may be meant for the life before
+            await trio.sleep(self.life.heeds_in)
+            self.ctx.self.tell("be_busy")
+
+
+EYES: Final = ("eye0", "eye1")
+
+
+class Eye(Actor[Any]):
+    """Watches others, outlives them, and may crash while it is told of them."""
+
+    def __init__(self, name: str, record: Record) -> None:
+        self.name = name
+        self.record = record
+
+    async def started(self, ctx: Context, cause: ExitReason | None) -> None:
+        self.ctx = ctx
+
+    async def receive(self, message: Any) -> None:
+        if message == "crash":
+            raise Fault
+        deed, ref = message
+        self.record.write(self.name, deed, 0, ref)
+        self.ctx.watch(ref) if deed == "watch" else self.ctx.unwatch(ref)
+
+    async def on_signal(self, signal: Any) -> None:
+        self.record.write(self.name, "told", 0, signal)
+        crash_point("eye is told")
 
 
 def spec_for(tree: Tree, record: Record) -> ChildSpec:
@@ -494,8 +538,9 @@ class Step(NamedTuple):
     """Something that is done to one actor."""
 
     at: float
-    do: Literal["crash", "finish", "stop", "kill"]
+    do: Literal["crash", "finish", "stop", "kill", "link", "watch", "unwatch"]
     id: str
+    other: str = ""  # whom it is linked with, or the eye that watches it
 
 
 @dataclass(frozen=True)
@@ -584,6 +629,9 @@ def play(
     async def body(system: ActorSystem) -> None:
         nonlocal asked_at
         record.listen(system)
+        for eye in EYES:
+            spec = ChildSpec(eye, partial(Eye, eye, record), intensity=1000)
+            record.refs[eye] = system.spawn(spec)
         system.spawn(spec_for(tree, record))
         try:
             for step in sorted(steps, key=lambda step: step.at):
@@ -626,6 +674,12 @@ def take(step: Step, record: Record) -> None:
             ref.stop()
         case "kill":
             ref.kill()
+        case "link":
+            other = record.refs.get(step.other)
+            if other is not None:
+                ref.tell(("link", other))
+        case "watch" | "unwatch":
+            record.refs[step.other].tell((step.do, ref))
 
 
 # What is drawn.
@@ -640,6 +694,7 @@ wild_lives = st.builds(
     stops_in=st.sampled_from([0, 0, 1, inf]),
     stop_fails=st.sampled_from([False, False, True]),
     beside=st.booleans(),
+    ticks=st.booleans(),
 )
 
 
@@ -695,7 +750,8 @@ wild_steps = st.lists(
     st.builds(
         Step,
         st.integers(0, 6),
-        st.sampled_from(["crash", "finish", "stop", "kill"]),
+        st.sampled_from(["crash", "finish", "stop", "kill", "link"]),
+        st.sampled_from(ascii_lowercase[:6]),
         st.sampled_from(ascii_lowercase[:6]),
     ),
     max_size=4,
