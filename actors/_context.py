@@ -81,6 +81,10 @@ class Context:
         """Whether the actor was asked to stop; a long handler may look and end early."""
         return self._cell.ending is not None
 
+    def stop(self, by: str = "") -> None:
+        """Ask this actor itself to end for good, after the handler; see `ActorRef.stop`."""
+        self.self.stop(by)
+
     @property
     def nursery(self) -> ActorNursery:
         """Tasks beside the actor's own, which end with this incarnation at the latest.

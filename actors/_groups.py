@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from ._envelopes import Envelope
 from ._errors import ForeignSystem
-from ._inbox import MESSAGES
-from ._lanes import Delivery
+from ._lanes import MESSAGES, Delivery
 from ._reach import live_cell_of
 from ._ref import ActorRef
 

@@ -1,4 +1,4 @@
-"""The message side of a cell: its mailbox, the loop that empties it, and what gets lost.
+"""The message side of a cell: its mailbox, and the loop that empties it.
 
 A cell has an inbox from the moment that it is first needed: an actor whose life is one
 coroutine, and that nobody writes to, has none. Restarts leave it and what waits in it alone.
@@ -19,7 +19,6 @@ import trio
 from ._actor import Actor
 from ._alarms import Alarm
 from ._asks import Ask, Reply
-from ._dead_letters import DeadLetter
 from ._envelopes import (
     START_TO_DRAIN,
     STOP,
@@ -30,11 +29,12 @@ from ._envelopes import (
     content_of,
     key_of_content,
 )
-from ._errors import ForeignSystem, RemoteError, SelfAsk, StashFull
+from ._errors import AskTimeout, ForeignSystem, RemoteError, SelfAsk, StashFull
 from ._idle import IdleWatch
-from ._lanes import Delivery, Lane, Loss, Overflow
+from ._lanes import CONTROL, MESSAGES, Delivery, Lane, Loss, Overflow
+from ._losses import end_reason, lose, lost, overloaded, publish
 from ._mailbox import Mailbox
-from ._reasons import NORMAL, Crash, ExitReason, Overload
+from ._reasons import Crash, ExitReason, Overload
 from ._ref import ActorRef
 from ._signals import DRAIN
 from ._spec import Directive, InFlight
@@ -42,9 +42,6 @@ from ._timers import Timers
 
 if TYPE_CHECKING:
     from ._cell import Cell
-
-CONTROL: Final = 0  # the lane of requests to stop and signals; unlimited, never behind a message
-MESSAGES: Final = 1
 
 Behaviour = Callable[[Any], Awaitable[Any]]
 
@@ -90,9 +87,9 @@ class Inbox:
             lane = replace(lane, key=key_of_content(lane.key))
         self.mailbox: Final = Mailbox(_CONTROL_LANE, lane)
         # Of the cell alone, so that who holds only the mailbox makes no cycle.
-        self.mailbox.on_loss = partial(_lost, cell)
+        self.mailbox.on_loss = partial(lost, cell)
         if lane.overflow is Overflow.CLOSE:
-            self.mailbox.on_overload = partial(_overloaded, cell)
+            self.mailbox.on_overload = partial(overloaded, cell)
         # What comes before the mailbox's own messages: one to be handled again, and the stash.
         self._front: deque[Any] | None = None
         self._stash: deque[Any] | None = None
@@ -231,12 +228,12 @@ class Inbox:
     def answer(self, ask: Ask, reply: Any) -> None:
         """Answer a question; what comes too late becomes a dead letter."""
         if not ask.answer(reply):
-            _publish(self._cell, reply, None, Loss.LATE)
+            publish(self._cell, reply, None, Loss.LATE)
 
     def refuse(self, ask: Ask, error: Exception) -> None:
         """Answer a question with an error; what comes too late becomes a dead letter."""
         if not ask.fail(RemoteError(ask.path, error)):
-            _publish(self._cell, error, None, Loss.LATE)
+            publish(self._cell, error, None, Loss.LATE)
 
     def stash(self) -> None:
         """Keep the message in the actor's hands for later."""
@@ -321,7 +318,7 @@ class Inbox:
 
     def lose(self, item: Any, loss: Loss) -> None:
         """Make a dead letter of a message to this actor, and tell who waits for its answer."""
-        _lose(self._cell, item, loss)
+        lose(self._cell, item, loss)
 
     def renew(self, reason: ExitReason | None) -> None:
         """Get ready for the next incarnation, after one that was asked to end for `reason`."""
@@ -392,6 +389,8 @@ class Inbox:
         """Answer whoever waits for what the handler of `item` was to give; tell what follows."""
         resumes = self._cell.directive_for(Crash(error)) is Directive.RESUME
         held = self._in_flight is item  # not stashed
+        abandoned = isinstance(error, AskTimeout) and _is_abandoned(item)
+        resumes = resumes or abandoned
         final = resumes or not self._comes_again(item)
         if held and final and isinstance(item, Envelope) and item.ask is not None:
             ask, item.ask = item.ask, None
@@ -400,10 +399,11 @@ class Inbox:
             return False
         if isinstance(item, Notice):
             item.handled()
-        logger.exception("%s goes on after a message that failed", self._cell.path)
+        if not abandoned:
+            logger.exception("%s goes on after a message that failed", self._cell.path)
         message = self._message_in_hand()
         if message is not _NOTHING:
-            self.lose(message, Loss.CRASHED)
+            self.lose(message, Loss.EXPIRED if abandoned else Loss.CRASHED)
         return True
 
     def _message_in_hand(self) -> Any:
@@ -445,7 +445,7 @@ class Inbox:
             self._idle = None
         unanswered, self._unanswered = self._unanswered, None
         for ask in tuple(unanswered or ()):  # each leaves when it is lost
-            ask.lose(Loss.CANCELLED, _end_reason(self._cell))
+            ask.lose(Loss.CANCELLED, end_reason(self._cell))
 
     def _forget_requests(self) -> None:
         """Take requests to stop out of the mailbox, and leave the signals."""
@@ -455,36 +455,8 @@ class Inbox:
                 self.mailbox.put(item, CONTROL)
 
 
-def _lose(cell: "Cell", item: Any, loss: Loss) -> None:
-    sender = None
-    if isinstance(item, Envelope):
-        if item.ask is not None:
-            item.ask.lose(loss, _end_reason(cell))
-        item, sender = item.message, item.sender
-    elif isinstance(item, Special):
-        item = item.lost(loss) if isinstance(item, Notice) else VOID
-        if item is VOID:
-            return
-    _publish(cell, item, sender, loss)
-
-
-def _publish(cell: "Cell", message: Any, sender: ActorRef[Any] | None, loss: Loss) -> None:
-    cell.keeper.commons.dead_letters.publish(DeadLetter(message, cell.ref, sender, loss))
-
-
-def _end_reason(cell: "Cell") -> ExitReason:
-    if cell.reason is not None:
-        return cell.reason
-    if cell.ending is not None:
-        return cell.ending.reason
-    return cell.cause or NORMAL
-
-
-def _lost(cell: "Cell", item: Any, lane: int, loss: Loss) -> None:
-    if lane == MESSAGES or isinstance(item, Notice):
-        _lose(cell, item, loss)
-
-
-def _overloaded(cell: "Cell") -> None:
-    # Not for good: what happens next is the restart policy's to say.
-    cell.stop(Overload(), for_good=False)
+def _is_abandoned(item: Any) -> bool:
+    """Tell whether nobody waits any more for what comes of a message."""
+    if not isinstance(item, Envelope):
+        return False
+    return item.deadline <= trio.current_time() or (item.ask is not None and not item.ask.open)

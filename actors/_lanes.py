@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, final
 
+# The lanes of every actor.
+CONTROL: Final = 0  # requests to stop, and signals: no limit, never behind a message
+MESSAGES: Final = 1
+
 logger = logging.getLogger(__name__)
 
 

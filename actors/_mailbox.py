@@ -240,7 +240,7 @@ class Mailbox:
     def set_capacity(self, lane: int, capacity: int | None) -> None:
         """Let a lane hold up to `capacity` items from now on; any number if it is None.
 
-        What waits in it already stays, and who waits for room is let in by the next take.
+        What waits in it already stays. Those who wait for room that there is now are let in.
 
         Raises:
             ValueError: `capacity` is below 1.
@@ -250,6 +250,8 @@ class Mailbox:
         queue = self._queues[lane]
         if not queue.sealed:
             queue.limit = float("inf") if capacity is None else capacity
+            while queue.blocked and self.depth(lane) < queue.limit:
+                self._let_in(queue)
 
     def counts(self, lane: int) -> LaneCounts:
         """Tell what has passed through a lane so far."""
@@ -304,12 +306,18 @@ class Mailbox:
         assert queue.items
         item = queue.items.popleft()
         if queue.blocked:
-            task, waiting = queue.blocked.popleft()
-            queue.items.append(waiting)
-            queue.accepted += 1
-            if task is not None:
-                trio.lowlevel.reschedule(task, outcome.Value(_ACCEPTED))
+            self._let_in(queue)
         return item
+
+    def _let_in(self, queue: _Queue) -> None:
+        """Add the item of the first of those who wait for room."""
+        assert queue.blocked
+        assert queue.items is not None
+        task, waiting = queue.blocked.popleft()
+        queue.items.append(waiting)
+        queue.accepted += 1
+        if task is not None:
+            trio.lowlevel.reschedule(task, outcome.Value(_ACCEPTED))
 
     def _overflow(self, queue: _Queue, items: deque[Any], item: Any) -> Delivery:
         lane = queue.lane

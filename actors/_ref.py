@@ -68,7 +68,8 @@ class ActorRef(Generic[M]):
         The time to wait is limited by `timeout`, by the cancel scopes around this call, and,
         in the handler of an actor, by what limits the message that it handles. When it is
         over, the message is not handled any more if it still waits for its turn, and what is
-        being asked further in order to answer it times out as well. What has to be done in any
+        being asked further in order to answer it times out as well; a handler that ends with
+        that `AskTimeout` ends alone, without a crash of its actor. What has to be done in any
         case, such as to take back a step, does not belong in that handler: tell it to
         yourself, and a handler of its own has all the time it needs. `timeout` is a
         parameter, since a `trio.fail_after` for each ask doubles its cost; both hold.

@@ -14,8 +14,8 @@ from ._cell import Cell, Phase
 from ._commons import Commons
 from ._ends import ActorEnd, words_for
 from ._envelopes import Notice
-from ._inbox import MESSAGES, Inbox
-from ._lanes import LaneCounts
+from ._inbox import Inbox
+from ._lanes import MESSAGES, LaneCounts
 from ._supervisor import Supervisor
 from ._timers import Timer
 from ._waits import what_it_waits_for

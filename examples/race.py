@@ -13,7 +13,7 @@ class Room(Actor[int]):
     async def receive(self, change: int) -> None:
         self.guests += change
         if not self.guests:
-            self.ctx.self.stop("the last guest")
+            self.ctx.stop("the last guest")
 
 
 async def visit(room: ActorRef[int], comes: float, stays: float) -> None:

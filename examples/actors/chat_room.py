@@ -89,7 +89,7 @@ class Room(Actor[ToRoom]):
             why = ", too slow" if isinstance(signal.reason, Overload) else ""
             self.tell_all(f"* {self.nicks.pop(signal.ref)} has left{why}")
             if not self.nicks:
-                self.ctx.self.stop("the last member has left")
+                self.ctx.stop("the last member has left")
 
     def tell_all(self, line: str) -> None:
         report = self.ctx.groups.send(self.name, line)

@@ -118,7 +118,7 @@ class Device(Actor[Frame | Command | Silent]):
             async for data in self.stream:
                 for frame in reader.receive_data(data):
                     await self.ctx.self.send(frame)  # a device that says too much has to wait
-        self.ctx.self.stop("the device has hung up")
+        self.ctx.stop("the device has hung up")
 
     async def receive(self, message: Frame | Command | Silent) -> None:
         match message:
@@ -133,7 +133,7 @@ class Device(Actor[Frame | Command | Silent]):
                 self.ctx.timers.start_single("silence", Silent(), PATIENCE)
                 await self.heed(kind, body)
             case Silent():
-                self.ctx.self.stop("the device is silent")
+                self.ctx.stop("the device is silent")
 
     async def heed(self, kind: Kind, body: bytes) -> None:
         match kind:

@@ -87,7 +87,7 @@ class Printer(Actor[Tick]):
     async def receive(self, tick: Tick) -> None:
         print(tick.number, tick.text)
         if tick.number >= self.enough:
-            self.ctx.self.stop()
+            self.ctx.stop()
 
 
 @speaks("trio")

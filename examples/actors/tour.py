@@ -37,7 +37,7 @@ class Guard(Actor[str]):
     async def on_signal(self, signal: Signal) -> None:
         if isinstance(signal, Terminated):
             print("guard: the till has ended:", signal.reason)
-            self.ctx.self.stop()
+            self.ctx.stop()
 
 
 async def main() -> None:

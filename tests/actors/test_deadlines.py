@@ -9,12 +9,13 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.actors.acting import Body, losses, once, player, settled, sleep
+from tests.actors.acting import Body, Player, losses, once, player, settled, sleep
 
 from greenroom.actors import (
     Actor,
     ActorRef,
     AskTimeout,
+    ChildSpec,
     Context,
     Delivery,
     Directive,
@@ -349,3 +350,35 @@ async def test_a_deadline_that_is_no_time_is_the_senders_mistake_and_not_the_rec
         ):
             await ref.ask("hello", timeout=bad)
         assert await ref.ask("still there") == "still there"
+
+
+async def test_clients_who_give_up_crash_nobody_in_between(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_actor_system("s") as system:
+        back = system.spawn(once(Player))
+        front = system.spawn(ChildSpec("front", Player))
+
+        async def ask_the_one_behind(ctx: Context) -> Any:
+            return await back.ask(sleep(60))
+
+        for _ in range(3):  # more often than the system restarts an actor
+            with pytest.raises(AskTimeout):
+                await front.ask(ask_the_one_behind, timeout=1)
+            with trio.move_on_after(1):
+                await front.ask(ask_the_one_behind)
+        assert await front.ask("still the first") == "still the first"
+        assert system.snapshot().find("/s/front").incarnation == 0  # type: ignore[union-attr]
+        assert {loss for _, loss in losses(system)} == {Loss.EXPIRED}
+        assert len(losses(system)) == 6
+
+
+async def test_an_ask_that_is_late_by_its_own_limit_crashes_whoever_does_not_catch_it(
+    autojump_clock: trio.testing.MockClock, quiet: None
+) -> None:
+    async with open_actor_system("s") as system:
+        back = system.spawn(once(Player))
+        front = system.spawn(ChildSpec("front", Player))
+        with pytest.raises(RemoteError) as failure:
+            await front.ask(lambda _: back.ask(sleep(60), timeout=1), timeout=5)
+    assert isinstance(failure.value.error, AskTimeout)

@@ -300,6 +300,20 @@ def test_a_lane_takes_as_many_as_its_capacity_says_now() -> None:
         mailbox.set_capacity(0, 0)
 
 
+async def test_more_room_is_first_for_those_who_wait_for_it() -> None:
+    mailbox = Mailbox(Lane(capacity=1))
+    mailbox.put("a")
+    async with trio.open_nursery() as nursery:
+        for item in "bcd":
+            nursery.start_soon(mailbox.feed, item)
+            await trio.testing.wait_all_tasks_blocked()
+        mailbox.set_capacity(0, 3)
+        assert mailbox.put("too late") is Delivery.REJECTED
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1
+        assert [mailbox.get_nowait() for _ in range(4)] == ["a", "b", "c", "d"]
+
+
 async def test_get_waits_for_a_put_and_a_second_waiter_is_refused() -> None:
     mailbox = Mailbox()
     async with trio.open_nursery() as nursery:

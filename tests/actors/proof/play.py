@@ -40,7 +40,7 @@ from greenroom.actors import (
     open_actor_system,
 )
 from greenroom.actors._envelopes import content_of
-from greenroom.actors._inbox import MESSAGES
+from greenroom.actors._lanes import MESSAGES
 from greenroom.actors.testing import Plan, aim, crash_point, note, simulate
 
 # Seconds that a system is open: longer than all that the scripts of most worlds can last.
