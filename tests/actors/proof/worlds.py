@@ -11,7 +11,7 @@ one or two messages, whole seconds, three actors.
 from dataclasses import dataclass
 from itertools import product
 from math import inf
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from hypothesis import strategies as st
 
@@ -179,6 +179,7 @@ class World:
 
 Topic: TypeAlias = Literal["messages", "asks", "timers", "stash", "ends"]
 Catalogue: TypeAlias = dict[Topic, list[Deed]]
+D = TypeVar("D")
 
 _ACTORS: Final = range(len(NAMES))
 _KEYS: Final = (0, 1)
@@ -187,7 +188,7 @@ _RESTART: Final = Directive.RESTART
 roles: Final = st.builds(
     Role,
     capacity=st.sampled_from([1, 2, 3, None]),
-    overflow=st.sampled_from(Overflow),
+    overflow=st.sampled_from([*Overflow, Overflow.COALESCE]),
     restart=st.sampled_from([Restart.PERMANENT] * 4 + [Restart.TRANSIENT, Restart.TEMPORARY]),
     in_flight=st.sampled_from(InFlight),
     pause=st.sampled_from([0.0, 0.0, 1.0]),
@@ -248,32 +249,33 @@ def _rich_deeds(favourites: tuple[Topic, ...]) -> st.SearchStrategy[Deed]:
     modes, few = st.sampled_from([None, *TimerMode]), st.sampled_from([1.0, 2.0])
     topics: dict[Topic, list[st.SearchStrategy[Deed]]] = {
         "messages": [st.builds(Tell, actors, simple, limits), st.builds(Send, actors, simple)],
-        "asks": [st.builds(Ask, actors, simple, limits, limits)],
+        "asks": [
+            st.builds(Ask, actors, simple, limits, limits),
+            st.sampled_from(_CHORES["asks"]),
+        ],
         "timers": [st.builds(SetTimer, keys, few, modes, simple)],
         "ends": [
+            st.builds(Watch, actors),
             st.sampled_from(
-                [
-                    *(Watch(to) for to in _ACTORS),
-                    FailBeside(1.0),
-                    FailBeside(0.0),
-                    Fail(Directive.STOP),
-                    Stop(0),
-                    Kill(1),
-                ]
-            )
+                [FailBeside(1.0), FailBeside(0.0), Fail(Directive.STOP), Stop(0), Kill(1)]
+            ),
         ],
     }
-    chores = [st.sampled_from(_weighed(_CHORES, favourites))] * 4
-    weighed = {topic: 3 if topic in favourites else 1 for topic in topics}
-    return st.one_of(
-        *chores, *(each for topic in topics for each in topics[topic] * weighed[topic])
-    )
+    chores = st.sampled_from(_weighed(_CHORES, favourites))
+    weights = {topic: 3 if topic in favourites else 1 for topic in topics}
+    others = [kind for topic in topics for kind in topics[topic] * weights[topic]]
+    return _any_of(*[chores] * len(others), *others)
+
+
+def _any_of(*strategies: st.SearchStrategy[D]) -> st.SearchStrategy[D]:
+    """Draw from one of the strategies; one that is given twice counts twice."""
+    return st.integers(0, len(strategies) - 1).flatmap(strategies.__getitem__)
 
 
 def worlds(*favourites: Topic) -> st.SearchStrategy[World]:
     """Draw a world, in which what belongs to the favourite topics comes up more often."""
-    deeds = st.lists(_rich_deeds(favourites), max_size=4).map(tuple)
-    messages = st.builds(Message, deeds, st.sampled_from(_KEYS))
+    handled = st.lists(_rich_deeds(favourites), max_size=4).map(tuple)
+    messages = st.builds(Message, handled, st.sampled_from(_KEYS))
     actors = st.sampled_from(_ACTORS)
     limits = st.sampled_from([inf, inf, inf, inf, 1.0, 2.0, 0.0])
     tells = st.builds(Tell, actors, messages, limits, st.sampled_from([1, 3]))
@@ -283,14 +285,10 @@ def worlds(*favourites: Topic) -> st.SearchStrategy[World]:
     )
     ends: list[ClientDeed] = [Stop(0), Kill(0), Stop(1, drain=True), Stop(2, drain=False), Kill(1)]
     rarely = st.sampled_from([Sleep(1.0)] * (0 if "ends" in favourites else 10) + ends)
-    clients: list[st.SearchStrategy[ClientDeed]] = [
-        *(tells, tells, tells),
-        st.builds(Send, actors, messages, limits),
-        *(asks for _ in range(3 if "asks" in favourites else 1)),
-        *(pauses, pauses, pauses),
-        rarely,
-    ]
-    script = st.lists(st.one_of(clients), min_size=2, max_size=9).map(tuple)
+    sends = st.builds(Send, actors, messages, limits)
+    asked = [asks] * (3 if "asks" in favourites else 1)
+    deeds = _any_of(tells, tells, tells, sends, *asked, pauses, pauses, pauses, rarely)
+    script = st.lists(deeds, min_size=3, max_size=10).map(tuple)
     return st.builds(
         World,
         st.lists(roles, min_size=2, max_size=len(NAMES)).map(tuple),
