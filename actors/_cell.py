@@ -150,6 +150,11 @@ class Cell:
         """When the end that was asked for, cleanup included, is over."""
         return inf if self.ending is None else self.ending.deadline
 
+    @property
+    def last_deadline(self) -> float:
+        """The same, or when the end of somebody above it is over, if that is earlier."""
+        return min(self.deadline, self.keeper.deadline)
+
     # What it has as soon as somebody needs it.
 
     def open_inbox(self) -> Inbox:
@@ -312,20 +317,24 @@ class Cell:
     ) -> None:
         """Ask for the end, which is over at `deadline` if the actor cooperates.
 
-        Asked again, it can only become more urgent, or final. What waits in the mailbox is
-        handled first if `drain`, or by default the spec, says so, and the end is for good.
+        Or earlier, as its spec says. Asked again, it can only become more urgent, or final.
+        What waits in the mailbox is handled first if `drain`, or by default the spec, says
+        so, and the end is for good.
         """
         if not self.lives:
             self._forget(reason, for_good=for_good)
             return
         now = trio.current_time()
         if self.ending is None:
-            ending = self.ending = Ending(reason, now, for_good=for_good)
+            shutdown = self._shutdown()
+            deadline = min(deadline, now + shutdown + self.spec.cleanup_timeout)
+            ending = self.ending = Ending(reason, now, deadline, for_good=for_good)
             drains = for_good and (self.spec.drain if drain is None else drain)
             if not self._agrees_to_stop(reason, drains=drains):
                 self.scope.cancel(reason=f"stopped: {reason}")
+                self._hurry()
                 return
-            ending.give_grace(now + self._shutdown())
+            ending.give_grace(now + shutdown)
         else:
             ending = self.ending
             ending.ask_again(reason, for_good=for_good)
@@ -333,15 +342,22 @@ class Cell:
                 self.open_inbox().ask_to_stop(drain=False)  # what waits is not handled after all
         ending.be_over_by(deadline, now, self.spec.cleanup_timeout)
         self.scope.deadline = min(self.scope.deadline, ending.cancel_at)
+        self._hurry()
 
-    def kill(self, reason: ExitReason) -> None:
-        """Cancel the incarnation that lives now, for good."""
+    def kill(self, reason: ExitReason, deadline: float = inf) -> None:
+        """Cancel the incarnation that lives now, for good; it has cleaned up at `deadline`."""
         if not self.lives:
             self._forget(reason, for_good=True)
             return
         since = trio.current_time() if self.ending is None else self.ending.since
-        self.ending = Ending(reason, since, self.deadline, for_good=True)
+        self.ending = Ending(reason, since, min(self.deadline, deadline), for_good=True)
         self.scope.cancel(reason=f"killed: {reason}")
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Pass on what was asked, if the actor itself is through and waits for its children."""
+        if self.companions is not None:
+            self.companions.hurry()
 
     def _forget(self, reason: ExitReason, *, for_good: bool) -> None:
         if for_good and self.phase is not Phase.ENDED:

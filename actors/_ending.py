@@ -40,7 +40,14 @@ class Ending:
     def be_over_by(self, deadline: float, now: float, cleanup_timeout: float) -> None:
         """Cancel the actor so early that it can clean up before `deadline`."""
         self.deadline = min(self.deadline, deadline)
-        if self.deadline < inf:
-            # Time to clean up is a part of the whole, but never most of it.
-            reserve = min(cleanup_timeout, max(self.deadline - now, 0) / 4)
-            self.cancel_at = min(self.cancel_at, self.deadline - reserve)
+        self.cancel_at = min(self.cancel_at, time_to_clean_up(self.deadline, now, cleanup_timeout))
+
+
+def time_to_clean_up(deadline: float, now: float, cleanup_timeout: float) -> float:
+    """Tell when to begin with it at the latest, if all is to be over by `deadline`.
+
+    It is a part of the whole, but never most of it.
+    """
+    if deadline == inf:
+        return inf
+    return deadline - min(cleanup_timeout, max(deadline - now, 0) / 4)

@@ -50,12 +50,20 @@ class Household:
         """Start one more child."""
         return self._supervisor.start_child(spec, *args)
 
-    async def aclose(self, *, at_once: bool, deadline: float) -> None:
-        """Stop or kill the children, and wait for their end, shielded."""
+    @property
+    def deadline(self) -> float:
+        """When the end of the actor is over."""
+        return self._owner.last_deadline
+
+    def close(self, *, at_once: bool, deadline: float) -> None:
+        """Stop or kill the children; asked again, it can only become more urgent."""
         if at_once:
-            self.cell.kill(Killed(self.path))
+            self.cell.kill(Killed(self.path), deadline)
         else:
             self.cell.stop(Shutdown(self.path), deadline)
+
+    async def wait_closed(self) -> None:
+        """Wait for the end of the children, shielded."""
         with trio.CancelScope(shield=True):
             await self.cell.join()
 

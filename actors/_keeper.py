@@ -22,8 +22,11 @@ class Household(Protocol):
     def start_child(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
         """Start one more child."""
 
-    async def aclose(self, *, at_once: bool, deadline: float) -> None:
-        """Stop or kill the children, and wait for their end, shielded."""
+    def close(self, *, at_once: bool, deadline: float) -> None:
+        """Stop or kill the children; asked again, it can only become more urgent."""
+
+    async def wait_closed(self) -> None:
+        """Wait for the end of the children, shielded."""
 
 
 class Keeper(Protocol):
@@ -40,6 +43,10 @@ class Keeper(Protocol):
     @property
     def commons(self) -> Commons:
         """What all actors of the tree share."""
+
+    @property
+    def deadline(self) -> float:
+        """When the supervisor's own end, or one further up, is over; infinity for never."""
 
     def child_ended(self, cell: "Cell", reason: ExitReason, *, may_restart: bool) -> None:
         """Decide what follows the end of an incarnation: `finish` the cell, or renew it."""

@@ -121,7 +121,7 @@ async def _clean_up(
         return reason, passing
     commons = cell.keeper.commons
     timeout = trio.current_time() + cell.spec.cleanup_timeout
-    scope = trio.CancelScope(shield=True, deadline=min(timeout, cell.deadline, commons.deadline))
+    scope = trio.CancelScope(shield=True, deadline=min(timeout, cell.last_deadline))
     commons.cleanups.add(scope)
     handles_no_more()
     try:

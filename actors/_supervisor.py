@@ -189,6 +189,11 @@ class Supervisor(Actor[Any]):
         return self._commons
 
     @property
+    def deadline(self) -> float:
+        """When its end, or that of somebody above it, is over; infinity for never."""
+        return inf if self._cell is None else self._cell.last_deadline
+
+    @property
     def dead_letters(self) -> DeadLetters:
         """Where messages go that its children will not handle."""
         return self.commons.dead_letters

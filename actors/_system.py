@@ -151,6 +151,11 @@ class _Top:
         self.failure: BaseException | None = None
         self.nursery: trio.Nursery | None = None
 
+    @property
+    def deadline(self) -> float:
+        """When the whole tree is over."""
+        return self.commons.deadline
+
     def child_ended(self, cell: Cell, reason: ExitReason, *, may_restart: bool) -> None:  # noqa: ARG002
         """Keep a crash, and end the body."""
         if isinstance(reason, Crash):
