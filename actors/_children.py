@@ -65,7 +65,7 @@ class Children:
             self._starting = None
             if cell.phase is Phase.FAILED:
                 return False
-        return True
+        return not self.closed
 
     def close(self, reason: ExitReason) -> None:
         """Start nothing any more, and wait no longer for the one that starts now."""

@@ -238,8 +238,8 @@ class Supervisor(Actor[Any]):
             self.forget(cell, reason)
             return
         if cell in self._children.regrouping:
-            self._report(cell, reason)
             cell.pause = 0  # it is started again for another's crash
+            self._report(cell, reason, f" and is restarted, time {cell.incarnation + 1}")
             cell.renew(reason)
             cell.hand_over()
             return

@@ -195,7 +195,9 @@ async def _open_top(
             top.nursery = nursery
             start(cell, nursery)
             try:
-                if await cell.wait_started():
+                if not await cell.wait_started() and top.failure is None:
+                    top.failure = RuntimeError(f"an actor of system {name} has ended it at once")
+                if top.failure is None:
                     with top.body:
                         yield top
             finally:
@@ -207,10 +209,14 @@ async def _open_top(
                     await cell.join()
                 if cell.alive:
                     report_stuck(cell)
-    except BaseExceptionGroup as group:
+    except BaseException as error:  # noqa: BLE001 - raised again below
         # What the body raised, without the group that the nursery put around it.
-        failure = flatten(group)
-    failure = failure or top.failure
+        failure = flatten(error)
+    if failure is None:
+        failure = top.failure
+    elif top.failure is not None:
+        both = [top.failure, failure]
+        failure = BaseExceptionGroup(f"system {name} and the program's body failed", both)
     if failure is not None:
         try:
             raise failure
