@@ -1,5 +1,6 @@
 """Who is started again, how often, and after which pause: I12, I13, I14, I16 and I18."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,13 @@ from tests.actors.proof.trees import (
     Step,
     Tree,
     leaves_of,
+    log_of_actors,
     named,
     play,
     reason_of,
     walk,
+    wild_steps,
+    wild_trees,
 )
 
 from greenroom.actors import Backoff, Crash, Restart, RestartsExhausted, Strategy
@@ -349,3 +353,19 @@ def test_i18_each_pause_is_the_backoffs_and_grows_until_the_child_has_run_long_e
         assert least <= pause <= least * (1 + jitter)
         assert pause == pytest.approx(restart.detail.pause)
         assert restart.at == pytest.approx(begin.at + life.starts_in + ran)
+
+
+@given(wild_trees, wild_steps)
+@settings(deadline=None, max_examples=50)
+def test_every_restart_is_logged_with_its_count_and_its_cause(
+    tree: Branch, steps: list[Step]
+) -> None:
+    with log_of_actors() as log:
+        played = play(tree, steps, until=8, shutdown_timeout=20, log=nullcontext())
+    restarts = [text for text in log if " is restarted, time " in text]
+    events = [entry.detail for entry in played.record.of("restarted")]
+    assert len(restarts) == len(events)
+    for text, event in zip(restarts, events, strict=True):
+        assert text.startswith(event.ref.path)
+        assert f"is restarted, time {event.incarnation}" in text
+        assert type(event.cause).__name__ in text

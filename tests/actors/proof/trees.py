@@ -6,7 +6,7 @@ virtual seconds, small ones, so that the edges of windows and deadlines meet.
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import inf
@@ -608,6 +608,26 @@ def silence() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+@contextmanager
+def log_of_actors() -> Iterator[list[str]]:
+    """Keep it out, too, and give it."""
+    logger = logging.getLogger("greenroom.actors")
+    texts: list[str] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            texts.append(record.getMessage())
+
+    handler = Keeping()
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield texts
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+
+
 def play(
     tree: Branch,
     steps: Sequence[Step] = (),
@@ -616,6 +636,7 @@ def play(
     end: End = "return",
     shutdown_timeout: float = 1000,
     plan: Plan | None = None,
+    log: AbstractContextManager[object] | None = None,
 ) -> Played:
     """Run a system with `tree` below its root, and stop it at `until`.
 
@@ -655,7 +676,7 @@ def play(
         finally:
             looks.append(look_at(record))
 
-    with silence():
+    with log or silence():
         run = simulate(scenario, plan=plan, catch=Exception)
     return Played(record, run, min(asked_at, run.ended_at), run.ended_at, *looks)
 
