@@ -150,7 +150,14 @@ class Reply:
             self._inbox.answer(self._ask, reply)
 
     def fail(self, error: Exception) -> None:
-        """Have the asker's `ask` raise `RemoteError` because of `error`; see also `send`."""
+        """Have the asker's `ask` raise `RemoteError` because of `error`; see also `send`.
+
+        Raises:
+            ForeignSystem: this is another thread than the actor's.
+            TypeError: `error` is no exception, but its class, a text or anything else.
+        """
         self._inbox.check_thread()
+        if not isinstance(error, BaseException):
+            raise TypeError(f"error must be an exception, such as ValueError(3); it is {error!r}")
         if self._ask is not None:
             self._inbox.refuse(self._ask, error)

@@ -4,6 +4,7 @@ Nothing is lost in silence: every message that an actor was sent and did not get
 one dead letter with its reason.
 """
 
+import inspect
 import logging
 from collections import Counter, deque
 from collections.abc import Callable
@@ -72,7 +73,15 @@ class DeadLetters:
 
         Returns:
             A function that ends the subscription; more calls do nothing.
+
+        Raises:
+            TypeError: `callback` is a coroutine function.
         """
+        if inspect.iscoroutinefunction(callback):
+            raise TypeError(
+                f"callback must be a plain function, as nobody awaits it; it is {callback!r}: "
+                "use the tell of an actor"
+            )
         self._subscribers.append(callback)
 
         def unsubscribe() -> None:

@@ -71,3 +71,10 @@ async def test_dead_letters_are_visible_in_the_log_by_default(
 def test_a_negative_number_of_letters_cannot_be_kept() -> None:
     with pytest.raises(ValueError, match="keep"):
         DeadLetters(keep=-1)
+
+
+def test_a_subscriber_that_would_have_to_be_awaited_is_refused() -> None:
+    async def callback(letter: DeadLetter) -> None: ...
+
+    with pytest.raises(TypeError, match=r"plain function.*callback.*use the tell of an actor"):
+        DeadLetters().subscribe(callback)

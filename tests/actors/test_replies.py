@@ -302,3 +302,17 @@ async def test_what_an_actor_asks_while_it_cleans_up_has_its_own_time(
             ref.kill()
             await ref.join()
     assert said == ["released", "released"]
+
+
+@pytest.mark.parametrize("error", ["too late", ValueError, None])
+async def test_a_reply_fails_with_an_exception_and_with_nothing_else(error: Any) -> None:
+    async def fail(ctx: Context) -> None:
+        reply = ctx.reply_later()
+        with pytest.raises(TypeError, match="error must be an exception") as refused:
+            reply.fail(error)
+        assert repr(error) in str(refused.value)
+        assert reply.wanted
+        reply.send("still open")
+
+    async with open_dynamic_supervisor() as supervisor:
+        assert await supervisor.start_child(player()).ask(fail) == "still open"
