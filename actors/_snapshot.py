@@ -66,9 +66,12 @@ class ActorSnapshot:
 
     def walk(self) -> Iterator["ActorSnapshot"]:
         """Give this one and all below it, each before those below it."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
+        # Without recursion, as in all of this module: a tree may be deeper than Python's stack.
+        to_come = [self]
+        while to_come:
+            actor = to_come.pop()
+            yield actor
+            to_come.extend(reversed(actor.children))
 
     @property
     def id(self) -> str:
@@ -130,7 +133,7 @@ class Snapshot:
         return plain
 
     def __str__(self) -> str:
-        lines = [str(self.root), *_branches(self.root, "")]
+        lines = [str(self.root), *_branches(self.root)]
         count = sum(self.dead_letters.values())
         by_loss = ", ".join(
             f"{number} {loss.replace('_', ' ')}" for loss, number in self.dead_letters.items()
@@ -151,7 +154,7 @@ def take_snapshot(root: Cell, commons: Commons) -> Snapshot:
     """Take a picture of the actors from `root` down."""
     now = trio.current_time() if trio.lowlevel.in_trio_run() else None
     return Snapshot(
-        root=_picture_of(root, now),
+        root=_pictures_of(root, now),
         at=now,
         dead_letters={
             loss.name.lower(): number for loss, number in commons.dead_letters.by_loss.items()
@@ -160,7 +163,20 @@ def take_snapshot(root: Cell, commons: Commons) -> Snapshot:
     )
 
 
-def _picture_of(cell: Cell, now: float | None) -> ActorSnapshot:
+def _pictures_of(root: Cell, now: float | None) -> ActorSnapshot:
+    tree = [(root, _children_of(root))]
+    for _, children in tree:
+        tree.extend((child, _children_of(child)) for child in children)
+    pictures: dict[int, ActorSnapshot] = {}
+    for cell, children in reversed(tree):  # those below come before those above
+        below = tuple(pictures.pop(child.uid) for child in children)
+        pictures[cell.uid] = _picture_of(cell, below, now)
+    return pictures[root.uid]
+
+
+def _picture_of(
+    cell: Cell, children: tuple[ActorSnapshot, ...], now: float | None
+) -> ActorSnapshot:
     inbox, actor = cell.inbox, cell.actor
     counts = _NO_MESSAGES if inbox is None else inbox.mailbox.counts(MESSAGES)
     ending = cell.ending
@@ -182,7 +198,7 @@ def _picture_of(cell: Cell, now: float | None) -> ActorSnapshot:
         last_cause=None if cell.cause is None else words_for(cell.cause),
         stopping_since=since,
         restarts_in=max(cell.resumes_at - now, 0) if pausing and now is not None else None,
-        children=tuple(_picture_of(child, now) for child in _children_of(cell)),
+        children=children,
     )
 
 
@@ -216,17 +232,25 @@ def _children_of(cell: Cell) -> list[Cell]:
     return children
 
 
-def _branches(actor: ActorSnapshot, indent: str) -> Iterator[str]:
-    for child in actor.children:
-        last = child is actor.children[-1]
-        yield f"{indent}{'└─ ' if last else '├─ '}{child}"
-        yield from _branches(child, indent + ("   " if last else "│  "))
+def _branches(root: ActorSnapshot) -> Iterator[str]:
+    to_come = _twigs(root, "")
+    while to_come:
+        actor, indent, last = to_come.pop()
+        yield f"{indent}{'└─ ' if last else '├─ '}{actor}"
+        to_come += _twigs(actor, indent + ("   " if last else "│  "))
+
+
+def _twigs(actor: ActorSnapshot, indent: str) -> list[tuple[ActorSnapshot, str, bool]]:
+    """Give the children, the last one first, each with its indent and whether it is the last."""
+    return [(child, indent, not place) for place, child in enumerate(reversed(actor.children))]
 
 
 def _plain(value: Any) -> Any:
     """Do what `dataclasses.asdict` does, in less time and with lists for tuples."""
     match value:
-        case ActorSnapshot() | ActorEnd() | Snapshot():
+        case ActorSnapshot():
+            return _plain_tree(value)
+        case ActorEnd() | Snapshot():
             return {name: _plain(getattr(value, name)) for name in value.__slots__}
         case tuple():
             return [_plain(each) for each in value]
@@ -234,3 +258,12 @@ def _plain(value: Any) -> Any:
             return dict(value)
         case _:
             return value
+
+
+def _plain_tree(root: ActorSnapshot) -> dict[str, Any]:
+    plain: dict[int, dict[str, Any]] = {}
+    for actor in reversed(list(root.walk())):  # those below come before those above
+        fields = {name: getattr(actor, name) for name in actor.__slots__}
+        fields["children"] = [plain[id(child)] for child in actor.children]
+        plain[id(actor)] = fields
+    return plain[id(root)]

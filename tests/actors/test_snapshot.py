@@ -2,7 +2,9 @@
 
 import json
 import logging
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import FrozenInstanceError
@@ -608,3 +610,47 @@ def check(picture: Snapshot) -> None:
         assert (actor.restarts_in is None) or 0 <= actor.restarts_in <= 30
     json.dumps(picture.as_dict())
     assert str(picture)
+
+
+def test_a_tree_deeper_than_the_stack_is_walked_drawn_and_made_plain() -> None:
+    below: tuple[ActorSnapshot, ...] = ()
+    for level in reversed(range(400)):
+        actor = ActorSnapshot(
+            path=f"/{level}",
+            uid=level,
+            kind="Worker",
+            phase="running",
+            incarnation=0,
+            depth=0,
+            stashed=0,
+            capacity=None,
+            taken=0,
+            refused=0,
+            handling=None,
+            waits_for=None,
+            last_cause=None,
+            stopping_since=None,
+            restarts_in=None,
+            children=below,
+        )
+        below = (actor,)
+    picture = Snapshot(root=below[0], at=None, dead_letters={}, ended=())
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(300 + _frames())
+    try:
+        drawn = str(picture).splitlines()
+        walked = [each.uid for each in picture.walk()]
+        plain = picture.as_dict()["root"]
+    finally:
+        sys.setrecursionlimit(limit)
+    assert walked == list(range(400))
+    assert drawn[:3] == ["0  Worker  running", "└─ 1  Worker  running", "   └─ 2  Worker  running"]
+    assert len(drawn) == 401
+    while plain["children"]:
+        (plain,) = plain["children"]
+    assert plain["path"] == "/399"
+
+
+def _frames() -> int:
+    """Count the calls that are going on."""
+    return sum(1 for _ in traceback.walk_stack(None))
