@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar, TypeVarTuple
 
 from ._errors import Unsteady
-from ._plan import Plan
+from ._plan import Plan, as_choices, as_crashes
 from ._simulate import simulate
 from ._simulation import Simulation, render
 
@@ -43,7 +43,7 @@ def every_cancellation(
         Unsteady: a run differs from the first one before its cancellation.
         ValueError: the scenario does not call `aim` for `target`.
     """
-    base = Plan(tuple(choices), tuple(crashes))
+    base = Plan(as_choices(choices), as_crashes(crashes))
     first = simulate(scenario, *args, plan=base, catch=catch, max_steps=max_steps)
     if target is not None and target not in first.aimed_at:
         known = ", ".join(map(repr, first.aimed_at)) or "nothing"
@@ -75,7 +75,7 @@ def every_crash(
         catch: as for `simulate`.
         max_steps: as for `simulate`.
     """
-    base = Plan(tuple(choices))
+    base = Plan(as_choices(choices))
     first = simulate(scenario, *args, plan=base, catch=catch, max_steps=max_steps)
     for point in range(first.crash_points):
         plan = replace(base, crashes=(point,))

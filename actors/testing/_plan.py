@@ -1,7 +1,10 @@
 """All that decides about one run, as data."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import final
+from typing import TypeVar, final
+
+T = TypeVar("T")
 
 
 @final
@@ -16,6 +19,7 @@ class Plan:
         target: what is cancelled, as named to `aim`; `None` for the scenario itself.
 
     Raises:
+        TypeError: one of these is of another type; a text is no list of crash points.
         ValueError: a number is negative, or `target` is given without `cancel_at`.
 
     >>> Plan(choices=(3,), cancel_at=14)
@@ -29,12 +33,16 @@ class Plan:
 
     def __post_init__(self) -> None:
         # A list is as good, but could not be part of something frozen.
-        object.__setattr__(self, "choices", tuple(self.choices))
-        object.__setattr__(self, "crashes", tuple(self.crashes))
+        object.__setattr__(self, "choices", as_choices(self.choices))
+        object.__setattr__(self, "crashes", as_crashes(self.crashes))
         for name, values in (("choices", self.choices), ("crashes", self.crashes)):
             for value in values:
                 if not isinstance(value, str) and value < 0:
                     raise ValueError(f"{name} are counted from 0; there is {value}")
+        if not isinstance(self.cancel_at, int | None):
+            raise TypeError(f"cancel_at must be a number of a step; it is {self.cancel_at!r}")
+        if not isinstance(self.target, str | None):
+            raise TypeError(f"target must be a name given to aim(); it is {self.target!r}")
         if self.cancel_at is None:
             if self.target is not None:
                 raise ValueError(f"target {self.target!r} needs cancel_at to say when")
@@ -48,3 +56,26 @@ class Plan:
             if (value := getattr(self, field.name)) != field.default
         ]
         return f"Plan({', '.join(given)})"
+
+
+def as_choices(choices: Iterable[int]) -> tuple[int, ...]:
+    """Give choices as a plan holds them; raise `TypeError` if they are none."""
+    return _checked(choices, int, "choices must be a list of numbers, such as [3, 14]")
+
+
+def as_crashes(crashes: Iterable[int | str]) -> tuple[int | str, ...]:
+    """Give crash points as a plan holds them; raise `TypeError` if they are none."""
+    what = (
+        'crashes must be a list of numbers and names of crash points, such as [7, "half written"]'
+    )
+    return _checked(crashes, int | str, what)
+
+
+def _checked(values: Iterable[T], kind: object, what: str) -> tuple[T, ...]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{what}; it is {values!r}")
+    items = tuple(values)
+    for item in items:
+        if not isinstance(item, kind):  # type: ignore[arg-type]
+            raise TypeError(f"{what}; there is {item!r}")
+    return items

@@ -74,6 +74,8 @@ class Run:
         """Steps of the scenario's tasks until it was over."""
         self.ended_at = 0.0
         self.crash_points = 0
+        self.crashes_hit: list[str] = []
+        """The full names of the crash points that crashed."""
         self.hit = False
         """Whether `cancel_at` has cancelled something that was alive."""
         self.over = False
@@ -165,6 +167,7 @@ class Run:
         crashes = self.plan.crashes
         if not crashes or not {number, point, full}.intersection(crashes):
             return None
+        self.crashes_hit.append(full)
         self._tell(f"crash point {number} crashes: {full}")
         return full
 

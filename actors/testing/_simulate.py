@@ -13,7 +13,7 @@ import trio
 from .. import _cell
 from ._errors import Deadlock, EndlessRun, NestedSimulation
 from ._hard_stop import HardStop
-from ._plan import Plan
+from ._plan import Plan, as_choices, as_crashes
 from ._run import Instrument, Run
 from ._simulation import Simulation, render
 from ._steering import steer
@@ -60,7 +60,7 @@ def simulate(
         Deadlock: all tasks wait, and nothing will wake one.
         EndlessRun: there were more than `max_steps` steps.
         NestedSimulation: a simulation, or trio, is running here already.
-        TypeError: `scenario` is no async function.
+        TypeError: `scenario` is no async function, or another argument is not of its type.
         ValueError: a number is negative, or `plan` is given with what is part of it.
     """
     if not callable(scenario):
@@ -70,11 +70,19 @@ def simulate(
             "simulate() takes an async function and its arguments, simulate(scenario, 1) and"
             f" not simulate(scenario(1)); it was given {scenario!r}"
         )
-    parts = Plan(tuple(choices), tuple(crashes), cancel_at, target)
+    parts = Plan(as_choices(choices), as_crashes(crashes), cancel_at, target)
     if plan is None:
         plan = parts
+    elif not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, such as Plan(choices=[3]); it is {plan!r}")
     elif parts != Plan():
         raise ValueError(f"plan holds all choices; leave out {parts}, or the plan")
+    for kind in catch if isinstance(catch, tuple) else (catch,):
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(
+                "catch must be a class of exceptions or a tuple of such, as in an except clause;"
+                f" it is {catch!r}"
+            )
     if max_steps < 1:
         raise ValueError(f"max_steps must be 1 or more; it is {max_steps!r}")
     return _simulate(scenario, args, plan, catch, max_steps)
@@ -124,6 +132,7 @@ def _simulate(
         checkpoints=run.steps,
         decisions=run.schedule.decisions,
         crash_points=run.crash_points,
+        crashes_hit=tuple(run.crashes_hit),
         tasks_left=run.tasks_left,
         aimed_at=run.aimed_at,
         steering=wheel.steering,

@@ -33,6 +33,9 @@ class Simulation(Generic[T]):
             something, from 0.
         crash_points: crash points that it passed, and so the numbers in `crashes` that mean
             something, from 0.
+        crashes_hit: the crash points at which it crashed, in order, each with its name and how
+            often it had been passed, as "half written 2". One of `crashes` that is not among
+            them was never passed, or is mistyped.
         tasks_left: names of system tasks that the scenario left behind.
         aimed_at: the first step at which each target of `aim` can be hit.
         steering: how far `choices` have decided about the order of tasks.
@@ -50,6 +53,7 @@ class Simulation(Generic[T]):
     checkpoints: int
     decisions: int
     crash_points: int
+    crashes_hit: tuple[str, ...]
     tasks_left: tuple[str, ...]
     aimed_at: dict[str, int]
     steering: Steering

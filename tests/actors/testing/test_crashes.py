@@ -1,5 +1,6 @@
 """Crashes on purpose: where actors can be made to crash, and that they stay what they are."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -147,3 +148,17 @@ def test_it_is_still_of_its_class_and_keeps_its_name() -> None:
 
 def test_what_is_no_actor_is_left_to_the_supervisor_to_refuse() -> None:
     assert crashing(ChildSpec("till", lambda: 7)).factory() == 7  # type: ignore[arg-type, comparison-overlap, return-value]
+
+
+def test_a_run_tells_the_points_at_which_it_crashed_and_so_a_mistyped_one() -> None:
+    async def write() -> None:
+        for _ in range(3):
+            with suppress(InjectedCrash):
+                crash_point("half written")
+
+    def hit(*crashes: int | str) -> tuple[str, ...]:
+        return simulate(write, crashes=crashes).crashes_hit
+
+    assert hit("half written 3", 0) == ("half written 1", "half written 3")
+    assert hit("half written") == tuple(f"half written {number}" for number in (1, 2, 3))
+    assert hit("half writen", 3) == ()

@@ -337,3 +337,39 @@ def test_a_plan_can_be_pasted() -> None:
     )
     assert eval(repr(plan)) == plan
     assert repr(Plan()) == "Plan()"
+
+
+# Arguments of other types.
+
+
+async def nothing() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crashes": "half"}, r"crashes must be a list .* such as \[7, .*; it is 'half'"),
+        ({"crashes": 7}, "crashes must be a list .*; it is 7"),
+        ({"crashes": [7, None]}, "crashes must be a list .*; there is None"),
+        ({"choices": "3"}, r"choices must be a list of numbers, such as \[3, 14\]; it is '3'"),
+        ({"choices": [3.5]}, "choices must be a list of numbers.*; there is 3.5"),
+        ({"choices": ["3"]}, "choices must be a list of numbers.*; there is '3'"),
+        ({"cancel_at": "3"}, "cancel_at must be a number of a step; it is '3'"),
+        ({"cancel_at": 3, "target": 4}, r"target must be a name given to aim\(\); it is 4"),
+        ({"plan": "x"}, r"plan must be a Plan, such as Plan\(choices=\[3\]\); it is 'x'"),
+        ({"catch": 3}, "catch must be a class of exceptions or a tuple of such.*; it is 3"),
+        ({"catch": [ValueError]}, "catch must be a class of exceptions or a tuple of such"),
+        ({"catch": (ValueError, int)}, "catch must be a class of exceptions or a tuple of such"),
+    ],
+    ids=str,
+)
+def test_an_argument_of_another_type_is_refused_with_what_to_write(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        simulate(nothing, **arguments)
+
+
+def test_a_plan_refuses_a_text_in_place_of_a_list_of_crash_points() -> None:
+    with pytest.raises(TypeError, match="crashes must be a list"):
+        Plan(crashes="half")  # type: ignore[arg-type]
