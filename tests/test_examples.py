@@ -51,13 +51,13 @@ def test_a_command_of_readme_exists(line: str) -> None:
         case ["make", *targets]:
             goals = [target for target in targets if "=" not in target]
             assert all(f"\n{goal}:" in (ROOT / "Makefile").read_text() for goal in goals)
-        case ["python", "manage.py", "runserver", *_]:
+        case ["python", "examples/chat/manage.py", "runserver", *_]:
             assert (ROOT / "bridges/django/management/commands/runserver.py").exists()
-        case ["python", "manage.py", name]:
+        case ["python", "examples/chat/manage.py", name]:
             assert name == "migrate" or [*CHAT.glob(f"*/management/commands/{name}.py")]
-        case ["python", "-m", "pytest", script] | ["python", script, *_]:
-            assert (ROOT / script).exists() or (EXAMPLES / script).exists()
-        case ["bash", script] | ["cd", script]:
+        case ["(cd", folder, "&&", "python", "-m", "pytest", script]:
+            assert (ROOT / folder / script.removesuffix(")")).exists()
+        case ["python", script, *_] | ["bash", script]:
             assert (ROOT / script).exists()
         case ["pip", "install", *_]:
             pass
