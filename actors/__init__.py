@@ -1,8 +1,15 @@
 """What an actor is: mailbox, ref, supervision, time. Knows no network.
 
->>> window = RestartWindow(intensity=2, period=10)
->>> [window.allows(now) for now in (0, 1, 2, 30)]
-[True, True, False, True]
+>>> import trio
+>>> class Greeter(Actor[str]):
+...     async def receive(self, name: str) -> str:
+...         return f"hello, {name}"
+>>> async def main() -> None:
+...     async with open_actor_system("house") as system:
+...         greeter = system.spawn(ChildSpec("greeter", Greeter))
+...         print(await greeter.ask("ada", timeout=1))
+>>> trio.run(main)
+hello, ada
 """
 
 from ._actor import Actor as Actor

@@ -16,15 +16,27 @@ from ._spec import ChildSpec, Directive, Restart
 
 
 class Strategy(Enum):
-    """Which children are started again when one of them has to be."""
+    """Which children are started again when one of them has to be.
 
-    ONE_FOR_ONE = "one for one"  # that one
-    ONE_FOR_ALL = "one for all"  # all of them
-    REST_FOR_ONE = "rest for one"  # that one, and those that were started after it
+    ONE_FOR_ONE:  that one.
+    ONE_FOR_ALL:  all of them.
+    REST_FOR_ONE: that one, and those that were started after it.
+    """
+
+    ONE_FOR_ONE = "one for one"
+    ONE_FOR_ALL = "one for all"
+    REST_FOR_ONE = "rest for one"
 
 
 class AutoShutdown(Enum):
-    """Whether a supervisor ends when significant children have ended for good by themselves."""
+    """Whether a supervisor ends when significant children have ended for good by themselves.
+
+    Those are the children whose `ChildSpec` says `significant=True`.
+
+    NEVER: it does not.
+    ANY:   as soon as one of them has.
+    ALL:   when the last of them has.
+    """
 
     NEVER = "never"
     ANY = "any"

@@ -129,7 +129,10 @@ class NotRegistered(LookupError):
 
 
 class AskError(Exception):
-    """Raised by `ActorRef.ask` when there is no reply; always one of the four below."""
+    """Raised by `ActorRef.ask` when there is no reply.
+
+    Always an `ActorDied`, an `AskTimeout`, a `MailboxFull` or a `RemoteError`.
+    """
 
     def __init__(self, path: str, *args: object) -> None:
         super().__init__(path, *args)

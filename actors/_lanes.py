@@ -17,13 +17,20 @@ logger = logging.getLogger(__name__)
 
 
 class Overflow(Enum):
-    """What a full lane does with a message that is put without waiting."""
+    """What a full lane does with a message that is put without waiting.
 
-    REJECT = "reject"  # refuse it and say so: the sender decides
-    DROP_NEW = "drop new"  # lose it: what came first is worth more
-    DROP_OLDEST = "drop oldest"  # lose the oldest: what came last is worth more
-    COALESCE = "coalesce"  # it takes over from the oldest with the same key, else as REJECT
-    CLOSE = "close"  # refuse it and end the actor, which is too slow to be kept
+    REJECT:      refuse it and say so: the sender decides.
+    DROP_NEW:    lose it: what came first is worth more.
+    DROP_OLDEST: lose the oldest: what came last is worth more.
+    COALESCE:    let it take over from the oldest with the same key; if there is none, as REJECT.
+    CLOSE:       refuse it and end the actor, which is too slow to be kept.
+    """
+
+    REJECT = "reject"
+    DROP_NEW = "drop new"
+    DROP_OLDEST = "drop oldest"
+    COALESCE = "coalesce"
+    CLOSE = "close"
 
 
 class Delivery(Enum):

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ExitReason:
-    """Why one incarnation of an actor ended; always one of the classes below."""
+    """Why one incarnation of an actor ended.
+
+    Always a `Normal`, `Shutdown`, `Killed`, `DeadlineExceeded`, `Overload`, `LinkBroken`,
+    `InitFailed` or `Crash`.
+    """
 
     abnormal: ClassVar[bool] = False
     """Whether a transient child is started again."""

@@ -16,30 +16,47 @@ _DEFAULT_LANE: Final = Lane(capacity=1000)
 
 
 class Restart(Enum):
-    """Whether a child that ended without having been asked to is started again."""
+    """Whether a child that ended without having been asked to is started again.
 
-    PERMANENT = "permanent"  # always
-    TRANSIENT = "transient"  # after an abnormal end
-    TEMPORARY = "temporary"  # never
+    PERMANENT: always.
+    TRANSIENT: after an abnormal end, such as a crash.
+    TEMPORARY: never.
+    """
+
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    TEMPORARY = "temporary"
 
 
 class Directive(IntEnum):
-    """What is to happen after an exception; of several, the strictest wins."""
+    """What is to happen after an exception; of several, the strictest wins.
 
-    RESUME = 0  # lose the message, keep the actor and its state
-    RESTART = 1  # as the child's `restart` says
-    STOP = 2  # do not start it again
-    ESCALATE = 3  # the supervisor crashes with it
+    In the order of their strictness:
+
+    RESUME:   lose the message, keep the actor and its state.
+    RESTART:  do as the child's `restart` says.
+    STOP:     do not start it again.
+    ESCALATE: let the supervisor crash with it.
+    """
+
+    RESUME = 0
+    RESTART = 1
+    STOP = 2
+    ESCALATE = 3
 
 
 Decider: TypeAlias = Callable[[BaseException], Directive]
 
 
 class InFlight(Enum):
-    """What becomes of the message in whose handling an actor crashed."""
+    """What becomes of the message in whose handling an actor crashed.
+
+    DEAD_LETTER: it is lost, and becomes a dead letter.
+    REDELIVER:   the next incarnation gets it first, once; then it becomes a dead letter.
+    """
 
     DEAD_LETTER = "dead letter"
-    REDELIVER = "redeliver"  # the next incarnation gets it first, once; then a dead letter
+    REDELIVER = "redeliver"
 
 
 @final

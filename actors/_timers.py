@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 class TimerMode(Enum):
-    """From when on the time to the next tick of a periodic timer counts."""
+    """From when on the time to the next tick of a periodic timer counts.
 
-    FIXED_RATE = "fixed rate"  # from the time at which the last tick was due
-    FIXED_DELAY = "fixed delay"  # from the end of the handling of the last tick
+    FIXED_RATE:  from the time at which the last tick was due.
+    FIXED_DELAY: from the end of the handling of the last tick.
+    """
+
+    FIXED_RATE = "fixed rate"
+    FIXED_DELAY = "fixed delay"
 
 
 class Owner(Protocol):
