@@ -511,7 +511,8 @@ def perform(world: World, plan: Plan) -> Record:
         simulate(stage.play, plan=plan, max_steps=5000)
     finally:
         logging.disable(logging.NOTSET)
-        hypothesis.note(stage.record)  # written out only if it is needed
+        if hypothesis.currently_in_test_context():
+            hypothesis.note(stage.record)  # written out only if it is needed
     return stage.record
 
 

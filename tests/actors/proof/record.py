@@ -127,7 +127,7 @@ class Event:
         return f"{what or f'{self.actor} {self.what.value}'}{detail}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """All events of one run, in order, and what was left after it."""
 

@@ -4,74 +4,15 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from tests.actors.proof.cases import CASES
 from tests.actors.proof.checks import check_i1, check_i9, check_i25, check_i27
 from tests.actors.proof.play import Stage
 from tests.actors.proof.record import Record
-from tests.actors.proof.worlds import (
-    Answer,
-    Ask,
-    Fail,
-    FailBeside,
-    Message,
-    ReplyLater,
-    Role,
-    Send,
-    SetTimer,
-    Sleep,
-    Stash,
-    Stop,
-    Tell,
-    Unstash,
-    Watch,
-    World,
-)
+from tests.actors.proof.worlds import World
 
-from greenroom.actors import InFlight, Overflow, TimerMode
 from greenroom.actors.testing import every_cancellation
 
-A_SECOND = Message((Sleep(1),))
-
-CRASHES = World(
-    roles=(
-        Role(capacity=2, in_flight=InFlight.REDELIVER, start=1, farewell=0.5),
-        Role(pause=1, overflow=Overflow.DROP_OLDEST, farewell=2),
-    ),
-    scripts=(
-        (
-            Tell(0, Message((Watch(1), Stash(), Fail()))),
-            Tell(0, Message((Sleep(1), Unstash(), Fail(errors=2)))),
-            Send(0, A_SECOND),
-            Send(0, Message((FailBeside(1),))),
-            Sleep(3),
-            Stop(1),
-        ),
-        (Tell(1, Message((Fail(),)), times=3), Ask(1, A_SECOND), Ask(0, A_SECOND)),
-    ),
-)
-
-QUESTIONS = World(
-    roles=(Role(capacity=1), Role(farewell=0.5), Role(capacity=2, drain=True)),
-    scripts=(
-        (Ask(0, Message((Ask(1, A_SECOND, timeout=2), Ask(2, A_SECOND)))), Ask(1)),
-        (Ask(1, Message((ReplyLater(1, times=2),))), Ask(2, Message((ReplyLater(None),)), 2)),
-        (Sleep(1), Send(0, A_SECOND), Answer(), Ask(0, Message((Stash(),)), patience=2)),
-    ),
-)
-
-TIMERS = World(
-    roles=(Role(capacity=1, shutdown=5, drain=True), Role(capacity=1, overflow=Overflow.CLOSE)),
-    scripts=(
-        (
-            Tell(0, Message((SetTimer(0, 1, TimerMode.FIXED_RATE, A_SECOND),))),
-            Tell(1, Message((SetTimer(0, 2, TimerMode.FIXED_DELAY, Message((Tell(0),))),))),
-            Sleep(3),
-            Tell(1, A_SECOND, times=3),
-            Stop(0, drain=True),
-        ),
-    ),
-)
-
-WORLDS = {"crashes": CRASHES, "questions": QUESTIONS, "timers": TIMERS}
+WORLDS = {name: CASES[name] for name in ("crashes", "questions", "timers")}
 TARGETS = [None, "/stage/ann", "/stage/bob"]
 
 
