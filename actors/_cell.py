@@ -352,6 +352,8 @@ class Cell:
         since = trio.current_time() if self.ending is None else self.ending.since
         self.ending = Ending(reason, since, min(self.deadline, deadline), for_good=True)
         self.scope.cancel(reason=f"killed: {reason}")
+        if self.inbox is not None and self.inbox.loops:
+            self.inbox.ask_to_stop(drain=False)  # before another message, not at a checkpoint
         self._hurry()
 
     def _hurry(self) -> None:

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from math import inf
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, final
 
 from ._actor import Actor, check_coroutine
 from ._asks import Reply
+from ._errors import ForeignSystem
 from ._events import EventStream
 from ._groups import Groups
 from ._reach import cell_of, expect_signals
@@ -91,7 +93,7 @@ class Context:
 
         A task that fails crashes the actor.
         """
-        return self._cell.open_companions().tasks
+        return self._here().open_companions().tasks
 
     def spawn(self, spec: ChildSpec, *args: object) -> ActorRef[Any]:
         """Start a child of this actor, and return at once; see `Supervisor.start_child`.
@@ -100,7 +102,7 @@ class Context:
         incarnation at the latest, before `Actor.stopped`. If they need more restarts than
         it allows, the actor crashes.
         """
-        return self._cell.open_companions().spawn(spec, args)
+        return self._here().open_companions().spawn(spec, args)
 
     def watch(self, ref: ActorRef[Any]) -> None:
         """Have `Actor.on_signal` get `Terminated` when another actor ends for good.
@@ -114,11 +116,11 @@ class Context:
             ValueError: it is this actor itself.
             ForeignSystem: the other lives in another thread.
         """
-        self._cell.open_bonds().watch(cell_of(ref))
+        self._here().open_bonds().watch(cell_of(ref))
 
     def unwatch(self, ref: ActorRef[Any]) -> None:
         """Take `watch` back, also if its signal waits in the mailbox already."""
-        self._cell.open_bonds().unwatch(cell_of(ref))
+        self._here().open_bonds().unwatch(cell_of(ref))
 
     def link(self, ref: ActorRef[Any]) -> None:
         """Let this actor and another end together, unless one comes to its `Normal` end.
@@ -132,11 +134,11 @@ class Context:
             ValueError: it is this actor itself.
             ForeignSystem: the other lives in another thread.
         """
-        self._cell.open_bonds().link(cell_of(ref).open_bonds())
+        self._here().open_bonds().link(cell_of(ref).open_bonds())
 
     def unlink(self, ref: ActorRef[Any]) -> None:
         """Take `link` back, whichever of the two made it."""
-        self._cell.open_bonds().unlink(cell_of(ref).open_bonds())
+        self._here().open_bonds().unlink(cell_of(ref).open_bonds())
 
     @property
     def registry(self) -> Registry:
@@ -243,14 +245,25 @@ class Context:
     async def handle_messages(self) -> None:
         """Hand one message after the other to `Actor.receive`, until asked to stop."""
         inbox = self._inbox()
+        if inbox.loops:
+            raise RuntimeError(
+                f"{self._cell.path} handles its messages already: ctx.handle_messages() is for "
+                "actors that override `run`, and once"
+            )
         assert self._cell.actor is not None
         await inbox.handle_messages(self._cell.actor)
 
     def _inbox(self) -> "Inbox":
+        return self._here().open_inbox()
+
+    def _here(self) -> "Cell":
+        """Give the cell, if this incarnation lives and this is its thread."""
         cell = self._cell
         if cell.incarnation != self.incarnation or cell.reason is not None:
             raise RuntimeError(
                 f"this context belongs to an incarnation of {cell.path} that is over: "
                 "use the one that the next `started` is given"
             )
-        return cell.open_inbox()
+        if cell.keeper.commons.thread != get_ident():
+            raise ForeignSystem(cell.path)
+        return cell

@@ -215,8 +215,9 @@ class SelfAsk(RuntimeError):
 class ForeignSystem(RuntimeError):
     """Raised when an actor is used from another thread than its system's.
 
-    Go through `trio.from_thread.run_sync(ref.tell, message)`, or `trio.from_thread.run`
-    for `send`, `ask` and `join`.
+    Go through `trio.from_thread.run_sync`, as in `run_sync(ref.tell, message)`, or through
+    `trio.from_thread.run` for what is awaited; a thread that trio has not started needs
+    the `trio_token` of the system's run.
     """
 
     def __init__(self, path: str) -> None:
@@ -226,7 +227,7 @@ class ForeignSystem(RuntimeError):
     def __str__(self) -> str:
         return (
             f"{self.path} belongs to an actor system in another thread: "
-            "use trio.from_thread.run_sync(ref.tell, message) to reach it"
+            "use trio.from_thread.run_sync, as in trio.from_thread.run_sync(ref.tell, message)"
         )
 
 

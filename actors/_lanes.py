@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, final
 
+from ._checks import expect_callable, expect_member
+
 # The lanes of every actor.
 CONTROL: Final = 0  # requests to stop, and signals: no limit, never behind a message
 MESSAGES: Final = 1
@@ -90,7 +92,11 @@ class Lane:
     key: Callable[[Any], Hashable] | None = None
 
     def __post_init__(self) -> None:
-        if self.capacity is not None and self.capacity < 1:
+        expect_member("overflow", self.overflow, Overflow)
+        expect_callable("key", self.key)
+        if self.capacity is not None and not (
+            isinstance(self.capacity, int) and self.capacity >= 1
+        ):
             raise ValueError(f"capacity must be 1 or more, or None; it is {self.capacity!r}")
         if (self.overflow is Overflow.COALESCE) != (self.key is not None):
             raise ValueError(

@@ -154,6 +154,15 @@ class ActorRef(Generic[M]):
             raise ForeignSystem(cell.path)
         return cell
 
+    def __deepcopy__(self, memo: object) -> "ActorRef[M]":
+        return self  # the actor is the same for who copies a message
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"{self!r} has a meaning in its own system only, and can't be pickled: "
+            "send a name that the other side finds in its registry"
+        )
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ActorRef):
             return self._cell is other._cell

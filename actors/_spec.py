@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, Final, TypeAlias, final
 
 from ._actor import Actor
+from ._checks import expect_callable, expect_member, expect_number
 from ._lanes import Lane
 from ._restarts import Backoff, RestartWindow
 
@@ -94,7 +95,8 @@ class ChildSpec:
 
     Raises:
         ValueError: `id` is empty or holds a "/", or a number is out of its range.
-        TypeError: `factory` cannot be called, or `mailbox` is no lane.
+        TypeError: `factory` cannot be called, or another argument is of another kind than it
+            says here.
     """
 
     id: str
@@ -115,7 +117,7 @@ class ChildSpec:
     expected: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.id or "/" in self.id:
+        if not isinstance(self.id, str) or not self.id or "/" in self.id:
             raise ValueError(f"id must be a name without '/'; it is {self.id!r}")
         if not callable(self.factory):
             raise TypeError(
@@ -123,10 +125,24 @@ class ChildSpec:
             )
         if not isinstance(self.mailbox, Lane):
             raise TypeError(f"mailbox must be a Lane, as Lane(capacity=10); it is {self.mailbox!r}")
+        expect_member("restart", self.restart, Restart)
+        expect_member("in_flight", self.in_flight, InFlight)
+        expect_callable("on_failure", self.on_failure)
+        if self.backoff is not None and not isinstance(self.backoff, Backoff):
+            raise TypeError(f"backoff must be a Backoff, or None; it is {self.backoff!r}")
+        if not isinstance(self.expected, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.expected
+        ):
+            raise TypeError(
+                f"expected must be a tuple of exception classes; it is {self.expected!r}"
+            )
         for name in ("shutdown", "cleanup_timeout", "start_timeout"):
             seconds = getattr(self, name)
-            if seconds is not None and not seconds >= 0:
-                raise ValueError(f"{name} must be 0 seconds or more; it is {seconds!r}")
+            if seconds is not None or name != "shutdown":
+                expect_number(name, seconds)
+                if not seconds >= 0:
+                    raise ValueError(f"{name} must be 0 seconds or more; it is {seconds!r}")
+        expect_number("stash_capacity", self.stash_capacity)
         if self.stash_capacity < 0:
             raise ValueError(f"stash_capacity must be 0 or more; it is {self.stash_capacity!r}")
         if self.intensity is not None or self.period is not None:
@@ -143,7 +159,7 @@ class ChildSpec:
         """Make one incarnation.
 
         Raises:
-            TypeError: the factory gave something else.
+            TypeError: the factory gave something else, or an actor that has lived already.
         """
         actor = self.factory(*args)
         if not isinstance(actor, Actor):
@@ -152,4 +168,20 @@ class ChildSpec:
             raise TypeError(
                 f"the factory of child {self.id!r} must return an Actor; it returned {actor!r}"
             )
+        if getattr(actor, "ctx", None) is not None:
+            raise TypeError(
+                f"the factory of child {self.id!r} must make a new actor each time; it returned "
+                f"one that has lived already: {actor!r}"
+            )
         return actor
+
+
+def expect_spec(spec: object) -> None:
+    """See that somebody who starts a child says how.
+
+    Raises:
+        TypeError: `spec` is no `ChildSpec`.
+    """
+    if not isinstance(spec, ChildSpec):
+        example = 'ChildSpec("a name", YourActor)'
+        raise TypeError(f"spec must be a ChildSpec, as {example}; it is {spec!r}")

@@ -10,12 +10,14 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
+from threading import get_ident
 from typing import Any, ClassVar, Final
 
 import trio
 
 from ._actor import Actor
 from ._cell import Cell, Phase
+from ._checks import expect_callable, expect_member
 from ._children import Children
 from ._commons import Commons
 from ._context import Context
@@ -24,6 +26,7 @@ from ._decisions import AutoShutdown, Decision, Strategy, Verdict, decide
 from ._ends import words_for
 from ._errors import (
     ChildEscalated,
+    ForeignSystem,
     RestartsExhausted,
     SupervisorClosed,
     SupervisorFull,
@@ -34,7 +37,7 @@ from ._lanes import CONTROL, Loss
 from ._reasons import Crash, ExitReason, Shutdown
 from ._ref import ActorRef
 from ._restarts import RestartWindow
-from ._spec import ChildSpec, Directive, Restart
+from ._spec import ChildSpec, Directive, Restart, expect_spec
 
 # Members by names of their own: through its class, Python 3.11 takes 0.1 us to find one.
 _TEMPORARY: Final = Restart.TEMPORARY
@@ -108,6 +111,11 @@ class Supervisor(Actor[Any]):
         on_exit: OnExit | None = None,
         seed: int | None = None,
     ) -> None:
+        expect_member("strategy", strategy, Strategy)
+        expect_member("auto_shutdown", auto_shutdown, AutoShutdown)
+        expect_callable("on_exit", on_exit)
+        if isinstance(children, ChildSpec):
+            raise TypeError(f"children must be several: write [{children!r}]")
         self.strategy: Final = strategy
         self.auto_shutdown: Final = auto_shutdown
         self.on_exit = on_exit
@@ -121,6 +129,7 @@ class Supervisor(Actor[Any]):
         # By default from `random`, so that a test that seeds it sees the same pauses again.
         self._random = random.Random(random.getrandbits(64) if seed is None else seed)
         for spec in children:
+            expect_spec(spec)
             self._add(spec, ())
 
     # What its owner calls.
@@ -136,9 +145,14 @@ class Supervisor(Actor[Any]):
         Raises:
             SupervisorClosed: the supervisor is stopping or has ended.
             ValueError: a child has this id already (not under a `DynamicSupervisor`).
+            TypeError: `spec` is no `ChildSpec`, or its factory gives no new actor.
+            ForeignSystem: this is another thread than the supervisor's.
         """
+        if self.commons.thread != get_ident():
+            raise ForeignSystem(self.path)
         if self._children.closed:
             raise SupervisorClosed(self.path)
+        expect_spec(spec)
         actor = spec.make_actor(args)
         cell = self._add(spec, args)
         cell.actor = actor

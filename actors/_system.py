@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from threading import get_ident
 from typing import Any, final
 
 import trio
@@ -11,6 +12,7 @@ from ._cell import Cell
 from ._commons import Commons
 from ._dead_letters import DeadLetters
 from ._dynamic import DynamicSupervisor
+from ._errors import ForeignSystem
 from ._events import EventStream
 from ._groups import Groups
 from ._household import Household
@@ -79,7 +81,13 @@ class ActorSystem:
         return self._root.start_child(spec, *args)
 
     def stop(self) -> None:
-        """Begin to stop; the body of `open_actor_system` is cancelled, and all actors stop."""
+        """Begin to stop; the body of `open_actor_system` is cancelled, and all actors stop.
+
+        Raises:
+            ForeignSystem: this is another thread than the system's.
+        """
+        if self._top.commons.thread != get_ident():
+            raise ForeignSystem(self.name)
         self._top.body.cancel(reason=f"system {self.name} stops")
 
 

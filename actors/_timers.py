@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 import trio
 
 from ._alarms import Alarm
+from ._checks import expect_member
 from ._envelopes import VOID, Notice
 from ._lanes import Loss
 
@@ -181,6 +182,7 @@ class Timers:
     def _start(
         self, key: Hashable, message: Any, delay: float, interval: float, mode: TimerMode
     ) -> None:
+        expect_member("mode", mode, TimerMode)
         if self._closed:
             raise RuntimeError("the actor's incarnation is over; its timers have ended with it")
         self.cancel(key)

@@ -255,7 +255,7 @@ async def test_a_ref_used_in_another_thread_says_how_to_reach_the_actor(
         (error,) = errors
         assert isinstance(error, ForeignSystem)
         assert f"{ref.path} belongs to an actor system in another thread" in str(error)
-        assert "use trio.from_thread.run_sync(ref.tell, message)" in str(error)
+        assert "use trio.from_thread.run_sync" in str(error)
         # It has done nothing, and the actor is where it was.
         assert ref.alive
         assert ref.tell("hello").accepted
