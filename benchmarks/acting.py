@@ -147,12 +147,12 @@ BENCHMARKS = (
     ),
     row(
         "restart",
-        "a crash, what follows from it, two log records for a NullHandler, and the next start;"
-        " raw trio and asyncio log nothing",
+        "a crash, what follows from it, its log record for a NullHandler, and the next start;"
+        " raw trio and asyncio decide and log nothing",
         (
             *programs("restart", modules=(TRIO, ASYNCIO, GREENROOM)),
-            Program("raw trio, one record", TRIO, "restart_logged"),
-            Program("Greenroom, no records", GREENROOM, "restart_unlogged"),
+            Program("raw trio, log record", TRIO, "restart_logged"),
+            Program("Greenroom, no record", GREENROOM, "restart_unlogged"),
             Program("Greenroom, log file", GREENROOM, "restart_logged"),
         ),
         5_000,
