@@ -101,11 +101,19 @@ class ActorRef(Generic[M]):
         does not start it again, whatever its spec says: who stops an actor and joins it would
         wait for ever.
         """
-        self._cell_here().stop(Shutdown(by), drain=drain)
+        from ._stuck import expect_the_end  # which holds references itself
+
+        cell = self._cell_here()
+        cell.stop(Shutdown(by), drain=drain)
+        expect_the_end(cell, cell.patience)
 
     def kill(self, by: str = "") -> None:
         """Cancel the actor now, and for good. `Actor.stopped` still runs."""
-        self._cell_here().kill(Killed(by))
+        from ._stuck import expect_the_end  # which holds references itself
+
+        cell = self._cell_here()
+        cell.kill(Killed(by))
+        expect_the_end(cell, 2 * cell.spec.cleanup_timeout)
 
     def start_child(self, spec: "ChildSpec", *args: object) -> "ActorRef[Any]":
         """Start a child of this actor, which is a supervisor; see `Supervisor.start_child`.

@@ -164,9 +164,9 @@ def take_snapshot(root: Cell, commons: Commons) -> Snapshot:
 
 
 def _pictures_of(root: Cell, now: float | None) -> ActorSnapshot:
-    tree = [(root, _children_of(root))]
+    tree = [(root, children_of(root))]
     for _, children in tree:
-        tree.extend((child, _children_of(child)) for child in children)
+        tree.extend((child, children_of(child)) for child in children)
     pictures: dict[int, ActorSnapshot] = {}
     for cell, children in reversed(tree):  # those below come before those above
         below = tuple(pictures.pop(child.uid) for child in children)
@@ -223,7 +223,8 @@ def _in_hands(inbox: Inbox) -> str | None:
     return None if item is None else type(item).__qualname__
 
 
-def _children_of(cell: Cell) -> list[Cell]:
+def children_of(cell: Cell) -> list[Cell]:
+    """Give the actors directly below one, those of `Context.spawn` below one that is no actor."""
     children: list[Cell] = []
     if isinstance(cell.actor, Supervisor):
         children += cell.actor._children.cells.values()

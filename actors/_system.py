@@ -21,7 +21,7 @@ from ._reasons import Crash, ExitReason, Shutdown, flatten
 from ._receptionist import Receptionist
 from ._ref import ActorRef
 from ._registry import Registry
-from ._snapshot import Snapshot, take_snapshot
+from ._snapshot import Snapshot, children_of, take_snapshot
 from ._spec import ChildSpec
 from ._stuck import report_stuck
 from ._supervisor import OnExit, Supervisor
@@ -216,7 +216,8 @@ async def _open_top(
                 with trio.move_on_at(deadline):
                     await cell.join()
                 if cell.alive:
-                    report_stuck(cell)
+                    for each in _those_who_hang(cell):
+                        report_stuck(each)
     except BaseException as error:  # noqa: BLE001 - raised again below
         # What the body raised, without the group that the nursery put around it.
         failure = flatten(error)
@@ -230,3 +231,9 @@ async def _open_top(
             raise failure
         finally:
             del failure
+
+
+def _those_who_hang(cell: Cell) -> list[Cell]:
+    """Give those below who keep an actor from its end; it itself if there is nobody."""
+    hanging = [each for child in children_of(cell) for each in _those_who_hang(child)]
+    return hanging or ([cell] if cell.alive else [])
