@@ -12,13 +12,15 @@ class RestartsExhausted(Exception):
     no supervisor above could help: raise the intensity, or mend the child.
     """
 
-    def __init__(self, intensity: float, period: float) -> None:
-        super().__init__(intensity, period)
+    def __init__(self, intensity: float, period: float, path: str = "") -> None:
+        super().__init__(intensity, period, path)
         self.intensity = intensity
         self.period = period
+        self.path = path  # of the child that crashed last
 
     def __str__(self) -> str:
-        return f"more than {self.intensity:g} restarts within {self.period:g} seconds"
+        whose = f" of {self.path}" if self.path else ""
+        return f"more than {self.intensity:g} restarts{whose} within {self.period:g} seconds"
 
 
 class ChildEscalated(Exception):

@@ -324,10 +324,10 @@ class Supervisor(Actor[Any]):
                 self.forget(cell, reason)
             case Verdict.GIVE_UP:
                 window = cell.window or self._window
-                exhausted = RestartsExhausted(window.intensity, window.period)
+                exhausted = RestartsExhausted(window.intensity, window.period, cell.path)
                 exhausted.__cause__ = cause
                 if not self._gives_up:
-                    logger.error("%s is not started again: %s", cell.path, exhausted)
+                    logger.error("it is not started again: %s", exhausted)
                 self.forget(cell, reason)
                 if self._gives_up:
                     self._end(exhausted)
