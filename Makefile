@@ -5,7 +5,7 @@ ADDRESS ?= 127.0.0.1:8000
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-older test-newer lint format bench clean
+.PHONY: help demo test test-older test-newer lint format bench mutants clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ format: .venv/.dev ## Format the code, and mend what ruff can mend.
 
 bench: .venv-bench/.ready ## Measure servers and actors beside their peers; ARGS="actors" picks some.
 	.venv-bench/bin/python -m benchmarks $(ARGS)
+
+mutants: .venv/.dev ## Plant faults in the actor core, and see that a test notices each.
+	.venv/bin/python tests/mutants.py $(ARGS)
 
 clean: ## Remove what the other targets made.
 	rm -rf .venv .venv-newer .venv-bench dist build .mypy_cache .pytest_cache .ruff_cache
