@@ -44,7 +44,7 @@ bench: .venv-bench/.ready ## Measure servers and actors beside their peers; ARGS
 	.venv-bench/bin/python -m benchmarks $(ARGS)
 
 mutants: .venv/.dev ## Plant faults in the actor core, and see that a test notices each.
-	.venv/bin/python tests/mutants.py $(ARGS)
+	.venv/bin/python -m tests.mutants $(ARGS)
 
 clean: ## Remove what the other targets made.
 	rm -rf .venv .venv-newer .venv-bench dist build .mypy_cache .pytest_cache .ruff_cache

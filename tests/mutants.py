@@ -1,9 +1,9 @@
 """Breaks the actor core on purpose, one line at a time, and tells which test notices.
 
-    python tests/mutants.py [--tests PATH]... [NAME]...
+    python -m tests.mutants [--tests PATH]... [--limit SECONDS] [NAME]...
 
-Each mutant is one exact replacement in a copy of the checkout; the copy's tests have 60
-seconds to fail. Exits with 1 if a mutant survives that is not expected to. That every
+Each mutant of `mutations.py` is one exact replacement in a copy of the checkout; the copy's
+tests have 60 seconds to fail. Exits with 1 if a mutant survives that is not expected to. That every
 mutant still fits the sources is tested by `test_mutants.py`, so the list cannot rot.
 """
 

@@ -193,11 +193,8 @@ SIGNALS: Final = World(
             Tell(0),
             Kill(1),
             Sleep(1),
-            Tell(0, A_SECOND),
-            Sleep(0),
             Tell(0, times=2),
-            Sleep(1),
-            Stop(2),
+            Kill(2),
         ),
     ),
 )

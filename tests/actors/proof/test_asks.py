@@ -4,7 +4,7 @@ from tests.actors.proof.checks import check_i9
 from tests.actors.proof.properties import in_every_world
 from tests.actors.proof.record import Event, Record, Returns, What, returns_for
 
-from greenroom.actors import ActorDied, AskTimeout, MailboxFull, RemoteError
+from greenroom.actors import ActorDied, AskTimeout, InFlight, MailboxFull, RemoteError
 
 ENDS = (What.RESTARTED, What.ENDED)
 
@@ -79,14 +79,29 @@ def test_a_question_asked_for_the_sake_of_another_ends_no_later_than_that(record
 
 @in_every_world
 def test_the_outcome_of_a_question_tells_what_has_happened(record: Record) -> None:
-    """A time-out comes when the time is over, and a full mailbox is one."""
+    """A time-out comes in time, a full mailbox has a limit, and an error is the handler's."""
     for number, outcome in record.outcomes.items():
         offer = record.messages[number]
-        room = record.role(offer.actor).capacity
+        own = record.of(number=number)
         match outcome.detail:
             case AskTimeout() if offer.detail.within is None:
                 assert outcome.at == offer.detail.deadline
             case MailboxFull():
-                assert room is not None
+                assert record.role(offer.actor).capacity is not None
+            case RemoteError(error=error):
+                assert any(error is event.detail for event in own)
             case ActorDied():
                 assert record.of(*ENDS, actor=offer.actor)
+                assert not has_failed_at(record, own)
+
+
+def has_failed_at(record: Record, own: list[Event]) -> bool:
+    """Tell whether the handler of a question has failed, and it is to be handled no more."""
+    steps = {What.TAKEN, What.PROMISED, What.STASHED, What.BROKEN_OFF}
+    handled = [event for event in own if event.what in steps]
+    kinds = [event.what for event in handled]
+    if What.PROMISED in kinds or kinds[-2:] != [What.TAKEN, What.BROKEN_OFF]:
+        return False
+    last = handled[-1]
+    once = record.role(last.actor).in_flight is InFlight.DEAD_LETTER
+    return isinstance(last.detail, Exception) and (once or kinds.count(What.BROKEN_OFF) > 1)

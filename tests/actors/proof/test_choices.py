@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from tests.actors.proof.play import perform_aloud
 from tests.actors.proof.properties import PROOF
 from tests.actors.proof.worlds import World, any_plan, worlds
@@ -10,7 +10,7 @@ from tests.actors.proof.worlds import World, any_plan, worlds
 from greenroom.actors.testing import Plan
 
 
-@PROOF
+@settings(PROOF, max_examples=40)
 @given(worlds(), any_plan)
 def test_i30_the_same_choices_make_the_same_trace(world: World, plan: Plan) -> None:
     first = perform_aloud(world, plan)
