@@ -357,9 +357,20 @@ class Cell:
         self._hurry()
 
     def _hurry(self) -> None:
-        """Pass on what was asked, if the actor itself is through and waits for its children."""
+        """Pass on what was asked to whoever is beyond the actor's own scope already."""
         if self.companions is not None:
             self.companions.hurry()
+        cleanups = self.keeper.commons.cleanups
+        if cleanups and self.deadline < inf:
+            for cell in [*cleanups] if self._may_have_children else [self]:
+                scope = cleanups.get(cell)
+                if scope is not None:
+                    scope.deadline = min(scope.deadline, cell.last_deadline)
+
+    @property
+    def _may_have_children(self) -> bool:
+        actor = self.actor
+        return self.companions is not None or (actor is not None and actor.announces_start)
 
     def _forget(self, reason: ExitReason, *, for_good: bool) -> None:
         if for_good and self.phase is not Phase.ENDED:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 from threading import get_ident
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
@@ -16,6 +16,9 @@ from ._groups import Groups
 from ._reasons import ExitReason
 from ._receptionist import Receptionist
 from ._registry import Registry
+
+if TYPE_CHECKING:
+    from ._cell import Cell
 
 # Abnormal ends that are kept for reports.
 ENDS_KEPT: Final = 50
@@ -44,13 +47,14 @@ class Commons:
         self.groups: Final = Groups()
         self.ended: Final[deque[ActorEnd]] = deque(maxlen=ENDS_KEPT)
         self.deadline = inf  # of the whole tree's end
-        self.cleanups: Final[set[trio.CancelScope]] = set()  # shielded, so that this may cut them
+        # Who cleans up now, and in which scope: shielded, so that only this may cut it short.
+        self.cleanups: Final[dict[Cell, trio.CancelScope]] = {}
         self._no_more_letters = self.dead_letters.subscribe(self.events.publish)
 
     def be_over_by(self, deadline: float) -> None:
         """Let nothing that ends, or will end, take longer than until then."""
         self.deadline = min(self.deadline, deadline)
-        for scope in self.cleanups:
+        for scope in self.cleanups.values():
             scope.deadline = min(scope.deadline, self.deadline)
 
     def note_end(self, path: str, uid: int, reason: ExitReason) -> None:

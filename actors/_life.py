@@ -122,7 +122,7 @@ async def _clean_up(
     commons = cell.keeper.commons
     timeout = trio.current_time() + cell.spec.cleanup_timeout
     scope = trio.CancelScope(shield=True, deadline=min(timeout, cell.last_deadline))
-    commons.cleanups.add(scope)
+    commons.cleanups[cell] = scope
     handles_no_more()
     try:
         with scope:
@@ -135,7 +135,7 @@ async def _clean_up(
             logger.exception("%s failed while it cleaned up after a crash", cell.path)
         return reason, passing_now or passing
     finally:
-        commons.cleanups.discard(scope)
+        del commons.cleanups[cell]
     if scope.cancelled_caught:
         logger.warning("%s did not clean up in time", cell.path)
     return reason, passing

@@ -26,7 +26,7 @@ ORDERS: Final = ((), (1, 4, 9), (0, 2, 3, 5, 6, 12, 20))
 
 PROOF: Final = settings(
     deadline=None,
-    max_examples=80,
+    max_examples=40,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

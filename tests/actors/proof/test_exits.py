@@ -12,11 +12,11 @@ from tests.actors.proof.record import Event, Record, What
 from greenroom.actors import (
     Crash,
     DeadlineExceeded,
-    Delivery,
     Directive,
     ExitReason,
     InitFailed,
     Killed,
+    Loss,
     Overload,
     Shutdown,
 )
@@ -44,12 +44,11 @@ class Life:
     @property
     def errors(self) -> list[BaseException]:
         """What left it, by the objects themselves; in `stopped` only if nothing did before."""
-        resumed = {
-            event.number
-            for event in self.of(What.BROKEN_OFF)
-            if getattr(_first(event.detail), "directive", None) is Directive.RESUME
-        }
-        raised = [event for event in self.of(What.RAISED) if event.number not in resumed]
+        raised = self.of(What.RAISED)
+        for event in self.of(What.BROKEN_OFF):
+            leaves = leaves_of(event.detail)
+            if getattr(leaves[0], "directive", None) is Directive.RESUME:
+                raised = [each for each in raised if each.detail not in leaves]
         stopping = [self.events.index(event) for event in self.of(What.STOPPING)]
         before = [
             event.detail
@@ -59,8 +58,8 @@ class Life:
         return before or [event.detail for event in raised]
 
 
-def _first(error: BaseException) -> BaseException:
-    return error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+def leaves_of(error: BaseException) -> list[BaseException]:
+    return [*error.exceptions] if isinstance(error, BaseExceptionGroup) else [error]
 
 
 def tracebacks(
@@ -127,7 +126,7 @@ def test_i28_an_exit_without_a_crash_tells_who_wanted_it(record: Record) -> None
     for actor in record.actors:
         everything = record.of(actor=actor)
         kills = bool(record.of(What.KILL, actor=actor)) or record.plan.target is not None
-        floods = any(event.detail is Delivery.CLOSED for event in everything)
+        floods = any(event.detail is Loss.OVERLOAD for event in everything)
         for life in lives(record, actor):
             match life.reason:
                 case Killed():

@@ -30,7 +30,7 @@ def play_wild(tree: Branch, steps: list[Step], end: End, plan: Plan) -> Played:
 
 
 @given(wild_trees, wild_steps, wild_ends, wild_plans)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_i25_each_started_that_returned_has_exactly_one_stopped_and_no_other_has_one(
     tree: Branch, steps: list[Step], end: End, plan: Plan
 ) -> None:
@@ -46,7 +46,7 @@ def test_i25_each_started_that_returned_has_exactly_one_stopped_and_no_other_has
 
 
 @given(wild_trees, wild_steps, wild_ends, wild_plans)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_i27_after_a_system_no_task_deadline_name_group_or_service_of_it_is_left(
     tree: Branch, steps: list[Step], end: End, plan: Plan
 ) -> None:
@@ -59,7 +59,7 @@ def test_i27_after_a_system_no_task_deadline_name_group_or_service_of_it_is_left
 
 
 @given(wild_trees, wild_steps, wild_ends, wild_plans)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_i28_every_incarnation_ends_for_a_reason_and_a_crash_has_the_very_exception(
     tree: Branch, steps: list[Step], end: End, plan: Plan
 ) -> None:

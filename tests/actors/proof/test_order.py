@@ -67,7 +67,7 @@ def test_i15_each_starts_when_the_one_before_is_ready_and_stops_when_the_one_aft
 
 
 @given(wild_trees, wild_steps, wild_plans)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_i17_an_incarnation_begins_when_the_one_before_and_all_that_belonged_to_it_are_over(
     tree: Branch, steps: list[Step], plan: Plan
 ) -> None:

@@ -49,11 +49,11 @@ from greenroom.actors.testing import Plan, plans, simulate
 
 
 @given(wild_trees, wild_steps, wild_plans)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_i19_names_groups_and_services_outlast_restarts_and_timers_do_not(
     tree: Branch, steps: list[Step], plan: Plan
 ) -> None:
-    played = play(tree, steps, until=8, shutdown_timeout=20, plan=plan)
+    played = play(tree, steps, until=8, shutdown_timeout=20, plan=plan, looks_around=True)
     assert played.record.alive_but_lost == []
     for entry in played.record.of("heard"):
         if isinstance(entry.detail, tuple) and entry.detail[0] == "tick":
@@ -136,7 +136,7 @@ looks = st.lists(
 
 
 @given(wild_trees, wild_steps, looks, wild_plans)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_i19_i21_who_watches_is_told_of_each_death_exactly_once_and_nobody_else_of_anything(
     tree: Branch, steps: list[Step], looks: list[Step], plan: Plan
 ) -> None:
@@ -171,11 +171,11 @@ def check_what_was_told(eye: str, played: Played) -> None:
 
 
 @given(wild_trees, wild_steps, wild_ends, wild_plans)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_i22_a_name_is_one_live_actors_and_who_has_ended_is_found_nowhere(
     tree: Branch, steps: list[Step], end: End, plan: Plan
 ) -> None:
-    played = play(tree, steps, until=8, end=end, shutdown_timeout=20, plan=plan)
+    played = play(tree, steps, until=8, end=end, shutdown_timeout=20, plan=plan, looks_around=True)
     assert played.record.dead_but_found == []
     for entry in played.record.of("restarted", "ended"):
         reason = reason_of(entry)

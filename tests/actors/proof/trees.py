@@ -215,19 +215,20 @@ class Record(list[Entry]):
         self.refs: dict[str, ActorRef[Any]] = {}
         self.faults: dict[tuple[str, int], list[Exception]] = {}
         self.system: ActorSystem | None = None
+        self.looks_around = False
         self.known: list[ActorRef[Any]] = []
         self.alive_but_lost: list[str] = []
         self.dead_but_found: list[str] = []
 
     def write(self, name: str, what: What, life: int = 0, detail: Any = None) -> None:
         self.append(Entry(trio.current_time(), name, what, life, detail))
-        self.look_around()
+        if self.looks_around:
+            self.look_around()
 
     def look_around(self) -> None:
         """Look for actors that live and are not found, or are found and have ended."""
-        if self.system is None:
-            return
         system = self.system
+        assert system is not None
         members, offers = system.groups.members(GROUP), system.receptionist.find(SERVICE)
         for ref in self.known:
             ways = (system.registry.find(name_of(ref)) == ref, ref in members, ref in offers)
@@ -341,7 +342,8 @@ class Player(Actor[Any]):
         ctx.registry.register(self.leaf.id, ctx.self)
         ctx.groups.join(GROUP, ctx.self)
         ctx.receptionist.register(SERVICE, ctx.self)
-        ctx.receptionist.subscribe(SERVICE, ctx.self)
+        if self.leaf.id == "a":  # one is enough to hear of everybody
+            ctx.receptionist.subscribe(SERVICE, ctx.self)
         self.record.known.append(ctx.self)
 
     async def live_beside(self) -> None:
@@ -637,6 +639,7 @@ def play(
     shutdown_timeout: float = 1000,
     plan: Plan | None = None,
     log: AbstractContextManager[object] | None = None,
+    looks_around: bool = False,
 ) -> Played:
     """Run a system with `tree` below its root, and stop it at `until`.
 
@@ -644,13 +647,15 @@ def play(
     it must not meet with what happens inside.
     """
     record = Record()
+    eyes = any(step.do == "watch" for step in steps)
     asked_at = inf
     looks: list[Surroundings] = []
 
     async def body(system: ActorSystem) -> None:
         nonlocal asked_at
         record.listen(system)
-        for eye in EYES:
+        record.looks_around = looks_around
+        for eye in EYES if eyes else ():
             spec = ChildSpec(eye, partial(Eye, eye, record), intensity=1000)
             record.refs[eye] = system.spawn(spec)
         system.spawn(spec_for(tree, record))
@@ -684,7 +689,7 @@ def play(
 def take(step: Step, record: Record) -> None:
     """Take a step against an actor, if there has been one with this id."""
     ref = record.refs.get(step.id)
-    if ref is None:
+    if ref is None or (step.do == "unwatch" and step.other not in record.refs):
         return
     match step.do:
         case "crash":
@@ -723,7 +728,7 @@ def wild_leaves(**options: Any) -> st.SearchStrategy[Leaf]:
     """Draw leaves that do whatever a leaf can do."""
     return st.builds(
         Leaf,
-        st.lists(wild_lives, max_size=3).map(tuple),
+        st.lists(wild_lives, min_size=1, max_size=3).map(tuple),
         restart=st.sampled_from(Restart),
         handles=st.booleans(),
         significant=st.booleans(),
