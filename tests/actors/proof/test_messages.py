@@ -146,8 +146,8 @@ def test_i5_signals_and_requests_to_stop_come_before_all_messages_and_none_is_dr
             elif event.actor == watcher and event.what is What.TAKEN:
                 assert not expected
                 assert not stops
-            elif event.actor == watcher and event.what is What.QUIET and watcher not in dead:
-                assert not expected
+            elif event.actor == watcher and event.what is What.QUIET:
+                assert not expected or not record.idle(watcher)
             expected = watched & dead - told
 
 
@@ -181,7 +181,8 @@ def check_what_a_tell_has_lost(record: Record, answer: Event) -> None:
     ticks = {event.number for event in record.of(What.SET)}
     if answer.detail is Delivery.DROPPED_OLDEST:
         oldest = offer.load.lane[0]
-        assert lost == [(oldest, Loss.DROPPED)]
+        # The tick of a timer that is no longer set is no loss.
+        assert lost == [(oldest, Loss.DROPPED)] or (oldest in ticks and not lost)
     elif answer.detail is Delivery.COALESCED:
         same = [
             number
