@@ -99,8 +99,8 @@ class Context:
         """Start a child of this actor, and return at once; see `Supervisor.start_child`.
 
         Children are supervised like those of a `DynamicSupervisor`, and end with this
-        incarnation at the latest, before `Actor.stopped`. If they need more restarts than
-        it allows, the actor crashes.
+        incarnation at the latest, before `Actor.stopped`, and within the time that it has
+        to stop. If they need more restarts than it allows, the actor crashes.
         """
         return self._here().open_companions().spawn(spec, args)
 

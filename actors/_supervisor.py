@@ -374,8 +374,9 @@ class Supervisor(Actor[Any]):
         ):
             error = reason.error
         level = logging.WARNING if error is None else logging.ERROR
-        words = words_for(reason)
-        logger.log(level, "%s ended%s: %s", cell.path, what_follows, words, exc_info=error)
+        if logger.isEnabledFor(level):  # the words cost more than the restart
+            words = words_for(reason)
+            logger.log(level, "%s ended%s: %s", cell.path, what_follows, words, exc_info=error)
 
     def _end(self, error: Exception | None) -> None:
         self._children.close(Shutdown(self.path))
