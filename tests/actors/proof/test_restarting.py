@@ -206,8 +206,10 @@ def ends(part: Tree, step: Step) -> list[str]:
 # I14
 
 
-stormy_lives = st.builds(Life, runs=st.integers(0, 3)) | st.builds(
-    Life, starts_in=st.integers(0, 1), fails=st.just("started")
+stormy_lives = st.one_of(
+    st.builds(Life, runs=st.integers(0, 3)),
+    st.builds(Life, starts_in=st.integers(0, 1), fails=st.just("started")),
+    st.just(Life(fails="constructor")),
 )
 own_windows = st.sampled_from([(None, None)] * 6 + [(0, None), (1, None), (None, 1), (2, 3)])
 stormy_leaves = st.builds(
@@ -326,6 +328,7 @@ def check_that_it_gave_up(branch: Branch, last: Entry, after: list[Entry]) -> No
     st.integers(1, 3),
     st.sampled_from([0, 0.5]),
     st.integers(0, 3),
+    st.sampled_from(Strategy),
     plans(decisions=20, changes=2),
 )
 @settings(deadline=None)
@@ -336,11 +339,12 @@ def test_i18_each_pause_is_the_backoffs_and_grows_until_the_child_has_run_long_e
     factor: int,
     jitter: float,
     reset_after: int,
+    strategy: Strategy,
     plan: Plan,
 ) -> None:
     longest = first + more
     backoff = Backoff(first, longest, factor, jitter, reset_after)
-    tree = named(Branch((Leaf(lives, backoff=backoff),)))
+    tree = named(Branch((Leaf(lives, backoff=backoff), Leaf()), strategy=strategy))
     played = play(tree, until=80.5, plan=plan)
     made = played.record.of("made", name="a")
     restarts = played.record.of("restarted", name="a")
