@@ -237,6 +237,7 @@ def test_pongs_that_were_not_taken_yet_leave_before_a_close() -> None:
         (client_frame(Opcode.TEXT, b"\xff"), 1007),
         (b"\x81\xff" + (1 << 40).to_bytes(8, "big"), 1009),
     ],
+    ids=["unmasked", "no UTF-8", "too big"],  # not the bytes, which a random mask changes
 )
 def test_a_fault_of_the_client_closes_with_its_code(data: bytes, code: int) -> None:
     session = opened()
