@@ -18,13 +18,13 @@ demo: .venv/.demo ## Serve the chat of examples/chat on localhost, with a databa
 test: test-older test-newer ## Run all tests, on Django 5.2 and, given Python 3.12 or later, on 6.
 
 test-older: .venv/.dev ## Run the tests on Django 5.2; ARGS="-k name" picks some.
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest --numprocesses auto $(ARGS)
 	@.venv/bin/python .ci/versions.py
 
 test-newer: ## Run the tests on Django 6, if a Python from 3.12 on runs here.
 	@if .ci/find-python $(NEWER) >/dev/null; then \
 		$(MAKE) --no-print-directory .venv-newer/.dev && \
-		.venv-newer/bin/pytest $(ARGS) && \
+		.venv-newer/bin/pytest --numprocesses auto $(ARGS) && \
 		.venv-newer/bin/python .ci/versions.py; \
 	else \
 		echo "Django 6: not tested, since no Python of $(NEWER) runs here"; \

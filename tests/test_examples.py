@@ -194,6 +194,7 @@ def run_pytest(name: str, tmp_path: Path) -> str:
     settings.write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(settings), name]
     environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
     ended = subprocess.run(
         command, cwd=EXAMPLES, env=environment, check=False, stdout=subprocess.PIPE, text=True
     )
