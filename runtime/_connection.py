@@ -173,7 +173,7 @@ class Connection:
                 if self._websocket is not None:
                     return
             elif isinstance(event, RemoteProtocolError):
-                self._refuse(event)
+                self._refuse(event.status, event.reason)
                 return
             elif scope is not None:
                 if isinstance(event, BodyChunk):
@@ -196,7 +196,7 @@ class Connection:
             actor.writer.keep_alive = False
         self._scope = actor
         self._unread = 0
-        self.site.start(actor)
+        actor.ref = self.site.start(actor)
 
     def _begin_websocket(self, head: RequestHead) -> None:
         try:
@@ -241,16 +241,16 @@ class Connection:
             "extensions": {},
         }
 
-    def _refuse(self, error: RemoteProtocolError) -> None:
+    def _refuse(self, status: int, reason: str) -> None:
         """Answer a request that can't be served, as far as that is still possible."""
         scope = self._scope
         if scope is not None:
-            # The fault is in the body of a request whose answer may have begun.
+            # Its answer may have begun: the fault is in its body, or it took too long.
             self._scope = None
-            if scope.refused(error.status):
+            if scope.refused(status):
                 self.transport.abort()
                 return
-        self._end_with(error.status, error.reason)
+        self._end_with(status, reason)
 
     def _end_with(self, status: int, reason: str) -> None:
         self._end_with_answer(
@@ -299,6 +299,14 @@ class Connection:
         """Close what has waited too long, and ping who has been silent."""
         config = self.site.config
         websocket = self._websocket
+        scope = self._scope
+        limit = config.request_timeout
+        if limit is not None and scope is not None and now - scope.began > limit:
+            logger.warning("%s was not answered in time", scope)
+            self._refuse(503, "the application took too long to answer")
+            if scope.ref is not None:
+                scope.ref.stop()
+            return
         if self._still_writing(now):
             return
         waited = now - self._since
@@ -316,7 +324,7 @@ class Connection:
         elif self.transport.closing:
             if waited > config.close_timeout:
                 self.transport.abort()
-        elif self._scope is None:
+        elif scope is None:
             if self._parser.idle:
                 if waited > config.keep_alive_timeout:
                     self._close()

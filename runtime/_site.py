@@ -36,9 +36,10 @@ class Access:
 
     Args:
         scope: the ASGI scope.
-        status: the HTTP status of the answer, 101 for an accepted WebSocket and the
-            close code for an ended one.
-        step: "response", "accept", "reject" or "close".
+        status: the HTTP status of the answer, 101 for an accepted WebSocket, the close
+            code for an ended one, and 0 while it is only asked for.
+        step: "response" of a request; of a WebSocket "handshake", then "accept" and
+            "close", or "reject".
         seconds: since the scope began.
     """
 
@@ -63,6 +64,10 @@ class ServerConfig:
             a client that sends a byte at a time can hold.
         write_timeout: a client that has something to read and reads none of it for this
             long is dropped; 60, as nginx's `send_timeout`.
+        request_timeout: a request must be answered to the last byte within this, or its
+            application is cancelled: the client gets a 503, or the rest of an answer that
+            has begun is cut off. None, the default, lets streams go on for ever. Looked at
+            once a second.
         graceful_timeout: a stop takes no longer than this in all. Four fifths are for
             scopes to end, the rest for the application's lifespan.
         websocket_connect_timeout: the application has this long to accept a WebSocket, else
@@ -83,6 +88,7 @@ class ServerConfig:
     keep_alive_timeout: float = 5.0
     head_timeout: float = 10.0
     write_timeout: float = 60.0
+    request_timeout: float | None = None
     graceful_timeout: float = 30.0
     websocket_connect_timeout: float = 20.0
     websocket_ping_interval: float | None = 20.0
@@ -104,11 +110,15 @@ class ServerConfig:
         for name in TIMEOUTS:
             if not getattr(self, name) >= 0:  # NaN is not, either
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 0 or more")
-        if self.websocket_ping_interval is not None and not self.websocket_ping_interval > 0:
-            raise ValueError(
-                f"websocket_ping_interval is {self.websocket_ping_interval!r}; "
-                "it must be positive, or None for no pings"
-            )
+        for name, absence in (
+            ("request_timeout", "no limit"),
+            ("websocket_ping_interval", "no pings"),
+        ):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise ValueError(
+                    f"{name} is {seconds!r}; it must be positive, or None for {absence}"
+                )
 
 
 @final

@@ -33,8 +33,11 @@ def configure_logging(level: Level) -> None:
 
 
 def log_access(access: Access) -> None:
-    """Log one line, at `info`; whatever the client chose in it is percent-encoded."""
-    if access_logger.isEnabledFor(logging.INFO):
+    """Log one line, at `info`; whatever the client chose in it is percent-encoded.
+
+    A WebSocket that is only asked for has none: what became of it follows.
+    """
+    if access.step != "handshake" and access_logger.isEnabledFor(logging.INFO):
         access_logger.info("%s", access_line(access))
 
 

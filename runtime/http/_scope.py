@@ -4,9 +4,9 @@
 and the connection.
 """
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
-from ...actors import ExitReason, Normal
+from ...actors import ActorRef, ExitReason, Normal
 from .._connected import ConnectedScope
 from .._errors import ClientDisconnected
 from .._types import App, Message, Scope
@@ -25,6 +25,8 @@ class HttpScope(ConnectedScope):
     __slots__ = (
         "_awaits_continue",
         "_last_part",
+        "_refused",
+        "ref",
         "request_complete",
         "writer",
     )
@@ -35,6 +37,8 @@ class HttpScope(ConnectedScope):
         self.writer = ResponseWriter(head, connection.site.default_headers)
         self._awaits_continue = head.expects_continue
         self._last_part: Message | None = None
+        self._refused = False
+        self.ref: ActorRef[Any] | None = None  # set by who starts it
 
     # What the connection tells.
 
@@ -61,8 +65,9 @@ class HttpScope(ConnectedScope):
             self.mailbox.put({"type": "http.disconnect"}, EVENTS)
 
     def refused(self, status: int) -> bool:
-        """Learn that the rest of the body is broken; tell whether an answer has begun."""
+        """Learn that nobody waits for its answer any more; tell whether one has begun."""
         begun = self.writer.started
+        self._refused = True
         self.client_left()
         self._log("response", self.writer.status if begun else status)
         return begun
@@ -86,7 +91,7 @@ class HttpScope(ConnectedScope):
             # RFC 9112 section 9.3: a body that nobody reads can't be told from a request.
             self.writer.keep_alive = False
         data = self.writer.send(message)
-        if self._transport.closed:
+        if self._transport.closed or self._refused:
             raise ClientDisconnected
         if data:
             self._write(data)
@@ -104,7 +109,8 @@ class HttpScope(ConnectedScope):
 
     def ended(self, reason: ExitReason) -> None:
         """Answer 500 if the application gave no complete response."""
-        if self.writer.complete or self._transport.closed:
+        self.ref = None  # which leads back here: no reference cycle
+        if self.writer.complete or self._transport.closed or self._refused:
             return
         if isinstance(reason, Normal) and not self._disconnected:
             logger.error("the application returned from %s without a complete response", self)

@@ -111,6 +111,7 @@ class FrameDecoder:
     Args:
         max_message_size: bytes of one message; more is a fault 1009.
         deflate: whether compression was agreed on; without it RSV1 is a fault.
+        max_frame_size: bytes of one data frame, as it travels; more is a fault 1009, too.
     """
 
     __slots__ = (
@@ -120,14 +121,21 @@ class FrameDecoder:
         "_deflated",
         "_final",
         "_mask",
+        "_max_frame_size",
         "_max_size",
+        "_max_whole",
         "_missing",
         "_opcode",
         "_text",
     )
 
-    def __init__(self, max_message_size: int, *, deflate: bool) -> None:
+    def __init__(
+        self, max_message_size: int, *, deflate: bool, max_frame_size: int | None = None
+    ) -> None:
         self._max_size = max_message_size
+        self._max_frame_size = max_frame_size
+        # Of a message in one frame, not compressed.
+        self._max_whole = min(max_message_size, max_frame_size or max_message_size)
         self._deflate = deflate
         self._buffer = b""  # the beginning of a header or of a control frame
 
@@ -182,7 +190,7 @@ class FrameDecoder:
                     and (0 <= length <= _MAX_SHORT) == (start - position == 6)
                     and end <= size
                     and not self._opcode
-                    and length <= self._max_size
+                    and length <= self._max_whole
                 ):
                     payload = apply_mask(data[start:end], data[start - 4 : start])
                     events.append(payload.decode() if first == _FINAL_TEXT else payload)
@@ -273,7 +281,9 @@ class FrameDecoder:
             raise BrokenProtocol(PROTOCOL_ERROR, "message begins within another")
 
     def _check_size(self, length: int, *, deflated: int) -> None:
-        """Raise if a frame of `length` bytes makes its message too big."""
+        """Raise if a frame of `length` bytes is too big, or makes its message too big."""
+        if self._max_frame_size is not None and length > self._max_frame_size:
+            raise BrokenProtocol(TOO_BIG, "frame is too big")
         limit = longest_deflated(self._max_size) if deflated else self._max_size
         if length + len(self._content or b"") > limit:
             raise BrokenProtocol(TOO_BIG, "message is too big")

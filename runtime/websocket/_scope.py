@@ -30,6 +30,7 @@ class WebSocketScope(ConnectedScope):
         super().__init__(app, scope, connection)
         self.session = session
         self._accepted = False
+        self._log("handshake", 0)
         self.mailbox.put({"type": "websocket.connect"}, EVENTS)
 
     # What the connection tells.

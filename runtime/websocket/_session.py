@@ -94,7 +94,11 @@ class WebSocketSession:
 
         # While it is open.
         self._deflate = handshake.deflate
-        self._decoder = FrameDecoder(limits.max_message_size, deflate=self._deflate is not None)
+        self._decoder = FrameDecoder(
+            limits.max_message_size,
+            deflate=self._deflate is not None,
+            max_frame_size=limits.max_frame_size,
+        )
         self._pings = 0
         self._ping: bytes | None = None
 

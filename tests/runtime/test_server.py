@@ -99,6 +99,7 @@ async def test_every_request_and_every_step_of_a_websocket_is_told_once(
         await trio.testing.wait_all_tasks_blocked()
     assert [(access.scope["path"], access.step, access.status) for access in told] == [
         ("/page", "response", 200),
+        ("/socket", "handshake", 0),
         ("/socket", "accept", 101),
         ("/socket", "close", 4001),
     ]
@@ -275,6 +276,7 @@ async def test_a_stop_refuses_new_connections(start_site: StartSite) -> None:
         ({"graceful_timeout": -1}, "graceful_timeout"),
         ({"keep_alive_timeout": float("nan")}, "keep_alive_timeout"),
         ({"websocket_ping_interval": 0}, "websocket_ping_interval"),
+        ({"request_timeout": 0}, "request_timeout"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:

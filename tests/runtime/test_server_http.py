@@ -7,7 +7,15 @@ import trio
 import trio.testing
 from tests.runtime.serving import StartSite, get
 
-from greenroom.runtime import ClientDisconnected, LocalProtocolError, Message, Receive, Scope, Send
+from greenroom.runtime import (
+    Access,
+    ClientDisconnected,
+    LocalProtocolError,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 
 OK = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -446,6 +454,98 @@ async def test_a_head_that_never_ends_is_answered_by_408(
     await client.send(b"GET / HTTP/1.1\r\n")
     assert (await client.receive_all()).startswith(b"HTTP/1.1 408")
     assert 7 <= trio.current_time() - began <= 9
+
+
+async def test_a_request_that_takes_too_long_gets_503_and_its_application_is_cancelled(
+    start_site: StartSite,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cancelled: list[Message] = []
+    told: list[Access] = []
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                cancelled.append(await receive())
+
+    site = await start_site(slow, request_timeout=7, on_access=told.append)
+    client = site.connect_in_memory()
+    began = trio.current_time()
+    answer = await client.ask(get())
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"took too long" in answer
+    assert 7 <= trio.current_time() - began <= 9
+    assert cancelled == [{"type": "http.disconnect"}]
+    assert [(access.step, access.status) for access in told] == [("response", 503)]
+    assert [record.levelname for record in caplog.records if record.exc_info] == []
+
+
+async def test_an_answer_that_takes_too_long_is_cut_off(
+    start_site: StartSite, autojump_clock: trio.testing.MockClock
+) -> None:
+    told: list[Access] = []
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(OK)
+        while True:
+            await send(body(b"x", more=True))
+            await trio.sleep(1)
+
+    site = await start_site(stream, request_timeout=7, on_access=told.append)
+    client = site.connect_in_memory()
+    began = trio.current_time()
+    answer = await client.ask(get())
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert 7 <= trio.current_time() - began <= 9
+    assert [(access.step, access.status) for access in told] == [("response", 200)]
+    while site.server.scopes:
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_whoever_answers_too_late_is_told_that_nobody_waits(
+    start_site: StartSite,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raised: list[Exception] = []
+
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(20)
+        try:
+            await hello(scope, receive, send)
+        except ClientDisconnected as error:
+            raised.append(error)
+            raise
+
+    site = await start_site(stubborn, request_timeout=7)
+    client = site.connect_in_memory()
+    await client.send(get())
+    await client.receive_until(b"503")
+    while site.server.scopes:
+        await trio.sleep(1)
+    assert len(raised) == 1
+    assert [record.levelname for record in caplog.records if record.exc_info] == []
+
+
+async def test_each_request_of_a_connection_has_its_own_time(
+    start_site: StartSite, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def prompt(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep(5)
+        await hello(scope, receive, send)
+
+    site = await start_site(prompt, request_timeout=7, keep_alive_timeout=100)
+    client = site.connect_in_memory()
+    for _ in range(3):
+        await client.send(get())
+        await client.receive_until(b"hello")
+        await trio.sleep(5)
 
 
 async def test_a_stop_lets_a_running_request_finish_and_then_closes(

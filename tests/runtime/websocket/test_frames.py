@@ -35,9 +35,11 @@ def frame(first: int, payload: bytes = b"", mask: bytes = b"\x12\x34\x56\x78") -
     return header + mask + mask_in_python(payload, mask)
 
 
-def decode(*pieces: bytes, limit: int = LIMIT, deflate: bool = False) -> list[Event]:
+def decode(
+    *pieces: bytes, limit: int = LIMIT, deflate: bool = False, frame_limit: int | None = None
+) -> list[Event]:
     """Feed pieces as a session does: nothing after a fault."""
-    decoder = FrameDecoder(limit, deflate=deflate)
+    decoder = FrameDecoder(limit, deflate=deflate, max_frame_size=frame_limit)
     events: list[Event] = []
     for piece in pieces:
         events += decoder.receive_data(piece)
@@ -356,6 +358,27 @@ def test_too_big_a_message_is_refused_from_its_header_before_its_payload() -> No
     assert codes(decode(b"\x82\xff" + (LIMIT + 1).to_bytes(8, "big"))) == [1009]
     assert codes(decode(b"\x82\xfe\x00\xc9", limit=200)) == [1009]
     assert codes(decode(b"\x82\x85", limit=4)) == [1009]
+
+
+@pytest.mark.parametrize("frame_limit", [1, 125, 126, 200, 65535, 65536, 70000])
+def test_a_frame_of_exactly_its_limit_arrives_and_one_byte_more_is_1009(frame_limit: int) -> None:
+    most = frame(0x02, b"x" * frame_limit) + frame(0x80, b"x" * frame_limit)
+    assert decode(most, frame_limit=frame_limit) == [b"x" * (2 * frame_limit)]
+    for more in (
+        frame(0x82, b"x" * (frame_limit + 1)),
+        frame(0x02, b"x") + frame(0x80, b"x" * (frame_limit + 1)),
+    ):
+        assert codes(decode(more, frame_limit=frame_limit)) == [1009]
+
+
+def test_the_limit_of_a_frame_is_that_of_what_travels_and_not_that_of_control_frames() -> None:
+    deflated = encode_message(BINARY, bytes(10_000), Deflate(15, ""))
+    [size] = struct.unpack("!B", deflated[1:2])
+    assert size < 100
+    masked = frame(deflated[0], deflated[2:])
+    assert decode(masked, deflate=True, frame_limit=size) == [bytes(10_000)]
+    assert codes(decode(masked, deflate=True, frame_limit=size - 1)) == [1009]
+    assert decode(frame(0x89, b"ping"), frame_limit=1) == [Ping(b"ping")]
 
 
 def test_decoder_holds_no_more_than_what_arrived_of_a_long_message() -> None:
