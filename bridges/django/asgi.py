@@ -55,7 +55,8 @@ class DjangoHandler:
     def _async(self) -> App:
         return cast("App", AsyncHandler())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # Its result is typed as Any because Django's `path()` says that it takes views only.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Answer one HTTP request.
 
         Raises:

@@ -214,7 +214,8 @@ class JsonWebsocketConsumer(WebsocketConsumer):
             raise ValueError("No text section for incoming WebSocket frame!")
         self.receive_json(self.decode_json(text_data), **kwargs)
 
-    def receive_json(self, content: Any, **kwargs: Any) -> None:
+    # `*args` for type checkers: an override may leave out `**kwargs`, as most do.
+    def receive_json(self, content: Any, *args: Any, **kwargs: Any) -> None:
         """Handle one decoded message: override it."""
 
     def send_json(self, content: Any, close: int | bool = False) -> None:
@@ -327,7 +328,7 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
             raise ValueError("No text section for incoming WebSocket frame!")
         await self.receive_json(await self.decode_json(text_data), **kwargs)
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+    async def receive_json(self, content: Any, *args: Any, **kwargs: Any) -> None:
         """Handle one decoded message: override it."""
 
     async def send_json(self, content: Any, close: int | bool = False) -> None:
