@@ -25,6 +25,7 @@ from ...runtime import (
     LifespanFailed,
     Server,
     StoppedAtStart,
+    last_resort,
     load_application,
     open_inherited,
     open_tcp,
@@ -33,7 +34,6 @@ from ...runtime import (
 from ...runtime.listeners import close_all, remove_stale
 from ...runtime.reloading import Handover, run_reloading, stop_with_parent
 from ..asyncio import serve
-from . import _last_resort
 from ._logging import configure_logging
 from ._options import (
     Given,
@@ -152,9 +152,9 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
 
 async def _arm_last_resort(server: Server, graceful_timeout: float) -> None:
     await server.wait_stopping()
-    _last_resort.arm(graceful_timeout + _last_resort.MARGIN, server.running)
+    last_resort.arm(graceful_timeout + last_resort.MARGIN, server.running)
     await server.wait_urged()
-    _last_resort.arm(_last_resort.MARGIN, server.running)
+    last_resort.arm(last_resort.MARGIN, server.running)
 
 
 def _announce(target: str, server: Server) -> None:

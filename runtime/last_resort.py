@@ -19,14 +19,17 @@ EXIT_STATUS: Final = 1
 logger = logging.getLogger("greenroom.command")
 
 
-def arm(seconds: float, still_running: Callable[[], Iterable[str]]) -> None:
+def arm(seconds: float, still_running: Callable[[], Iterable[str]]) -> Callable[[], None]:
     """End the process after `seconds`, unless it has ended before.
 
     The log names what was still running, and stderr shows where every thread is.
+
+    Returns:
+        What calls it off.
     """
 
     def end() -> None:
-        names = ", ".join(sorted(still_running())) or "none of the server's scopes"
+        names = ", ".join(sorted(still_running())) or "nothing that was asked to end"
         logger.critical(
             "the process has not ended %g s after it was told to, and is ended now; "
             "still running: %s; its threads are here:",
@@ -40,3 +43,4 @@ def arm(seconds: float, still_running: Callable[[], Iterable[str]]) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+    return timer.cancel
