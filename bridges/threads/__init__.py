@@ -11,6 +11,7 @@ True
 from ._home import Home as Home
 from ._home import HomeClosed as HomeClosed
 from ._lease import Lease as Lease
+from ._pool import NoThreadToPin as NoThreadToPin
 from ._pool import ThreadPool as ThreadPool
 from ._pool import call_before_threads_end as call_before_threads_end
 from ._pool import default_pool as default_pool
@@ -23,6 +24,7 @@ __all__ = [
     "Home",
     "HomeClosed",
     "Lease",
+    "NoThreadToPin",
     "ThreadPool",
     "call_before_threads_end",
     "call_home",

@@ -30,7 +30,7 @@ class WatchedLoop:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        waits: Callable[[], object],
+        waits: Callable[[object], object],
         answered: Callable[[], object],
     ) -> None:
         self._loop = loop
@@ -43,7 +43,7 @@ class WatchedLoop:
     def create_task(self, coro: Any) -> "asyncio.Task[Any]":
         """Start what a thread waits for; called in the loop's thread."""
         task = self._loop.create_task(coro)
-        self._waits()
+        self._waits(coro)
         task.add_done_callback(self._end)
         return task
 

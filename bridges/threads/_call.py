@@ -18,6 +18,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from queue import SimpleQueue
 from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol, TypeAlias, final
@@ -28,6 +29,7 @@ import trio
 from ..asyncio import TaskCancelled, current_hosted_loop
 from ..asyncio._doorbell import current_ring
 from ._asgiref import WatchedLoop, move_locals_here, offer_loop, withdraw_loop
+from ._describe import describe_function
 from ._pool import Around, Job
 
 Answer: TypeAlias = outcome.Value[Any] | outcome.Error
@@ -40,10 +42,10 @@ class Threads(Protocol):
     def enqueue(self, job: Job) -> None:
         """Have `job` run by a thread."""
 
-    def pause(self) -> None:
-        """Note that a running job begins to wait for its home."""
+    def pause(self, who: object = None, what: object = None) -> None:
+        """Note that a running job begins to wait for its home; `who` for `what`."""
 
-    def resume(self) -> None:
+    def resume(self, who: object = None) -> None:
         """Note that a running job goes on."""
 
 
@@ -92,7 +94,9 @@ class Call(ABC):
         here.call = self
         if self._loop is not None:
             threads = self._threads
-            watched = WatchedLoop(self._loop, threads.pause, threads.resume)
+            watched = WatchedLoop(
+                self._loop, partial(threads.pause, self), partial(threads.resume, self)
+            )
             offer_loop(watched, self._waiting_for)
         try:
             if before is not None:
@@ -137,6 +141,10 @@ class Call(ABC):
         if error is not None:
             raise error
 
+    def __str__(self) -> str:
+        """Say what is called, for logs."""
+        return describe_function(self._fn, self._args)
+
     @abstractmethod
     def check_cancelled(self) -> None:
         """Raise in the thread if the task at home was cancelled."""
@@ -161,7 +169,7 @@ class Call(ABC):
             answers.put(outcome.Error(error))
             return
         if type(result) is CoroutineType or inspect.isawaitable(result):
-            self._threads.pause()
+            self._threads.pause(self, result)
             self._errand = result, answers
             self._wake()
         else:
@@ -175,7 +183,7 @@ class Call(ABC):
             answer = outcome.Value(await awaitable)
         except BaseException as error:  # noqa: BLE001 -- raised in the thread
             answer = outcome.Error(error)
-        self._threads.resume()
+        self._threads.resume(self)
         answers.put(answer)
 
     def _end(self) -> None:

@@ -112,11 +112,11 @@ class Home:
         pool = this_thread.pool
         if pool is None:
             return errand.result()
-        pool.pause()
+        pool.pause(errand, fn)
         try:
             return errand.result()
         finally:
-            pool.resume()
+            pool.resume(errand)
 
     # -- at home
 

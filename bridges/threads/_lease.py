@@ -34,19 +34,43 @@ class Lease(Executor):
 
     Under asyncio, asgiref's thread-sensitive calls in the block go to this thread;
     `run_sync(..., pool=lease)` does in both flavours. Between two calls the thread does
-    not count as busy. At the end of the block `around` is left, then the thread is free.
+    not count as busy, unless it is pinned. At the end of the block `around` is left, then
+    the thread is free.
 
     Args:
         pool: where the thread comes from; `default_pool()` if None.
         around: makes a context manager, entered in the thread before its first call
             and left after the last.
+        pinned: the thread is kept for long, as for a connection's whole life, and counts
+            as one of the pool's `size` all the time. A call raises `NoThreadToPin` if
+            none would be left for others.
     """
 
-    __slots__ = ("_around", "_closed", "_entered", "_jobs", "_pool", "_sensitive", "_taken")
+    __slots__ = (
+        "_around",
+        "_closed",
+        "_entered",
+        "_fresh",
+        "_jobs",
+        "_pinned",
+        "_pool",
+        "_sensitive",
+        "_taken",
+        "_used",
+    )
 
-    def __init__(self, pool: ThreadPool | None = None, *, around: Around | None = None) -> None:
+    def __init__(
+        self,
+        pool: ThreadPool | None = None,
+        *,
+        around: Around | None = None,
+        pinned: bool = False,
+    ) -> None:
         self._pool = default_pool() if pool is None else pool
         self._around = around
+        self._pinned = pinned
+        self._fresh = True  # `around` is due before the next call
+        self._used = False
         self._jobs: SimpleQueue[Job | None] | None = None  # None until a thread is asked for
         self._taken = threading.Lock()  # by the thread, or by the end of the block
         self._entered: AbstractContextManager[Any] | None = None
@@ -68,15 +92,25 @@ class Lease(Executor):
         if self._sensitive is not None:
             await self._sensitive.__aexit__(kind, error, traceback)  # type: ignore[no-untyped-call]
         jobs = self._jobs
-        if jobs is None or self._taken.acquire(blocking=False):
+        if jobs is None:
             self._closed = True
             return
         try:
-            if self._around is not None:
+            begun = not self._taken.acquire(blocking=False)
+            if begun and self._used and self._around is not None:
                 await self._leave()
         finally:
             self._closed = True
             jobs.put(None)
+            if self._pinned:
+                self._pool.unpin()
+
+    async def refresh(self) -> None:
+        """Leave `around` now, and enter it again before the next call; the thread stays."""
+        if self._used and self._around is not None:
+            await self._leave()
+        self._used = False
+        self._fresh = True
 
     async def _leave(self) -> None:
         if self._sensitive is None:
@@ -96,8 +130,8 @@ class Lease(Executor):
 
     @property
     def used(self) -> bool:
-        """Whether a thread was asked for."""
-        return self._jobs is not None
+        """Whether a call was made, since the last `refresh` if there was one."""
+        return self._used
 
     # -- as an executor, for asgiref
 
@@ -117,24 +151,28 @@ class Lease(Executor):
         """Have `job` run in the thread, after what was asked for before.
 
         Raises:
+            NoThreadToPin: it would be the first in the thread of a pinned lease.
             RuntimeError: the block has ended.
         """
         if self._closed:
             raise RuntimeError("the lease of this thread has ended")
-        if self._jobs is None:
+        if self._jobs is not None:
+            self._jobs.put(job)
+        else:
+            if self._pinned:
+                self._pool.pin()
             self._jobs = SimpleQueue()
             self._jobs.put(job)
             self._pool.enqueue(self)
-        else:
-            self._jobs.put(job)
+        self._used = True
 
-    def pause(self) -> None:
+    def pause(self, who: object = None, what: object = None) -> None:
         """Note that a call in the thread begins to wait for its home."""
-        self._pool.pause()
+        self._pool.pause(who, what)
 
-    def resume(self) -> None:
+    def resume(self, who: object = None) -> None:
         """Note that a call in the thread goes on."""
-        self._pool.resume()
+        self._pool.resume(who)
 
     # -- as a job of the pool
 
@@ -142,17 +180,13 @@ class Lease(Executor):
         """Run what is asked for, until the block ends."""
         if not self._taken.acquire(blocking=False):
             return nothing
-        jobs, pool = self._jobs, self._pool
+        jobs = self._jobs
         assert jobs is not None
-        enter: Callable[[], object] | None = self._enter
         while True:
-            pool.pause()
-            job = jobs.get()
-            pool.resume()
+            job = self._wait_for_job(jobs)
             if job is None:
                 break
-            report = job.run(enter)
-            enter = None
+            report = job.run(self._enter if self._fresh else None)
             report()
             del job, report
         try:
@@ -161,7 +195,24 @@ class Lease(Executor):
             logger.exception("what was around a handler's calls failed at its end")
         return nothing
 
+    def _wait_for_job(self, jobs: "SimpleQueue[Job | None]") -> Job | None:
+        pool = self._pool
+        if self._pinned:
+            pool.rest()
+            job = jobs.get()
+            pool.work()
+            return job
+        # A handler does something else between two calls, and others may need the thread's place.
+        pool.pause(self, "its next call")
+        job = jobs.get()
+        pool.resume(self)
+        return job
+
+    def __str__(self) -> str:
+        return "a handler that keeps its thread"
+
     def _enter(self) -> None:
+        self._fresh = False
         if self._around is not None:
             entered = self._around()
             entered.__enter__()

@@ -5,6 +5,11 @@ kept per thread, such as Django's database connections, is reused. At most `size
 make progress at once. A thread that waits for its home (`call_home`, `async_to_sync`, or
 a handler's lease between two calls) makes no progress and needs what others do; `spare`
 threads may then stand in for it, else handlers that ask each other would wait for ever.
+When all `size + spare` wait, and somebody else needs a thread, only the log can help: it
+names who waits for what.
+
+A pinned thread is kept by one owner for long, and nobody else can use it meanwhile, so
+the pool lets all its `size` threads be pinned but one.
 """
 
 import logging
@@ -15,6 +20,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from typing import Any, Final, Protocol, TypeAlias, final
+
+from ._describe import describe_awaited
 
 Around: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
@@ -33,6 +40,26 @@ class Job(Protocol):
         An error of `before`, called first, counts as the job's own. The report is called
         when the thread is free again.
         """
+
+
+class NoThreadToPin(Exception):
+    """Raised by the first call that needs a pinned thread, where none can be spared.
+
+    One thread of a pool always stays for everybody else, so `size - 1` can be pinned.
+    Make the pool larger (`GREENROOM_THREADS` for that of the process), or pin less.
+    """
+
+    def __init__(self, pool: str, pinned: int, size: int) -> None:
+        super().__init__(pool, pinned, size)
+        self.pool = pool
+        self.pinned = pinned
+        self.size = size
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pinned} of the {self.size} threads of the pool {self.pool!r} are pinned, and "
+            f"one has to stay for others: make the pool larger ({THREADS_VARIABLE}), or pin less"
+        )
 
 
 @final
@@ -72,6 +99,9 @@ class ThreadPool:
         self._threads = 0
         self._started = 0
         self._busy = 0  # jobs that make progress
+        self._pinned = 0
+        self._resting = 0  # pinned threads, counted as busy, that have nothing to do
+        self._waiting: dict[object, object] = {}  # who waits for home -> what for
         self._told_exhausted = False  # once for each time that everybody waits
         self._closed = False
 
@@ -84,6 +114,11 @@ class ThreadPool:
     def busy(self) -> int:
         """The number of calls that make progress now."""
         return self._busy
+
+    @property
+    def pinned(self) -> int:
+        """The number of threads that are kept for one owner each."""
+        return self._pinned
 
     @property
     def pending(self) -> int:
@@ -102,23 +137,72 @@ class ThreadPool:
             worker = self._lease()
             if worker is None:
                 self._pending.append(job)
+            blocked = self._note_blocked()
         if worker is not None:
             worker.jobs.put(job)
+        if blocked:
+            self._tell_blocked(blocked)
 
-    def pause(self) -> None:
-        """Note that a running job begins to wait for its home."""
+    def pause(self, who: object = None, what: object = None) -> None:
+        """Note that a running job begins to wait for its home; for logs, `who` for `what`."""
         with self._lock:
             self._busy -= 1
+            if who is not None:
+                self._waiting[who] = what
             while self._pending:
                 worker = self._lease()
                 if worker is None:
                     break
                 worker.jobs.put(self._pending.popleft())
+            blocked = self._note_blocked()
+        if blocked:
+            self._tell_blocked(blocked)
 
-    def resume(self) -> None:
+    def resume(self, who: object = None) -> None:
         """Note that a running job goes on. For a while more than `size` may then be busy."""
         with self._lock:
             self._busy += 1
+            if who is not None:
+                self._waiting.pop(who, None)
+
+    def pin(self) -> None:
+        """Reserve a thread for one owner, before the job that takes it.
+
+        Raises:
+            NoThreadToPin: none would be left for others.
+        """
+        with self._lock:
+            most = self.size - 1
+            if self._pinned >= most:
+                raise NoThreadToPin(self.name, self._pinned, self.size)
+            self._pinned += 1
+            last = self._pinned == most and most > 1
+        if last:
+            logger.warning(
+                "%d of the %d threads of the pool %r are pinned: one is left for everybody else, "
+                "and who wants to pin that is refused",
+                most,
+                self.size,
+                self.name,
+            )
+
+    def unpin(self) -> None:
+        """Give up what `pin` has reserved."""
+        with self._lock:
+            self._pinned -= 1
+
+    def rest(self) -> None:
+        """Note that a pinned thread has nothing to do."""
+        with self._lock:
+            self._resting += 1
+            blocked = self._note_blocked()
+        if blocked:
+            self._tell_blocked(blocked)
+
+    def work(self) -> None:
+        """Note that a pinned thread has something to do again."""
+        with self._lock:
+            self._resting -= 1
 
     def close(self) -> None:
         """End every thread as soon as it has nothing to do, and take no more jobs."""
@@ -139,16 +223,30 @@ class ThreadPool:
             self._started += 1
             worker = _Worker(self, f"{self.name}-{self._started}")
         else:
-            if self._busy == 0 and not self._told_exhausted:
-                self._told_exhausted = True
-                logger.warning(
-                    "all %d threads of the pool %r wait for their callers, and more is to do",
-                    self._limit,
-                    self.name,
-                )
             return None
         self._busy += 1
         return worker
+
+    def _note_blocked(self) -> list[tuple[object, object]]:
+        """Give who waits, if everybody does, nothing can be done about it, and nobody was told."""
+        if (
+            self._busy > self._resting
+            or not self._pending
+            or self._threads < self._limit
+            or self._told_exhausted
+        ):
+            return []
+        self._told_exhausted = True
+        return [*self._waiting.items(), *((job, "a thread") for job in self._pending)]
+
+    def _tell_blocked(self, blocked: list[tuple[object, object]]) -> None:
+        logger.warning(
+            "all %d threads of the pool %r wait for their callers, and more is to do; if these "
+            "wait for each other, they do so for ever: %s",
+            self._limit,
+            self.name,
+            "; ".join(f"{who} waits for {describe_awaited(what)}" for who, what in blocked),
+        )
 
     def _follow(self, worker: "_Worker") -> "Job | _Rest":
         """Tell `worker`, which has run a job, what it shall do next."""
