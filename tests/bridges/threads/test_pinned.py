@@ -116,9 +116,8 @@ async def test_thread_comes_back_after(pool: ThreadPool, ends: str) -> None:
     assert pool.busy == pool.pinned == 0
 
 
-async def test_refreshed_lease_leaves_what_is_around_and_keeps_its_thread(
-    pool: ThreadPool,
-) -> None:
+async def use_twice(pool: ThreadPool) -> list[str]:
+    """Call twice between two refreshes, and give what was around."""
     seen: list[str] = []
 
     @contextmanager
@@ -127,23 +126,27 @@ async def test_refreshed_lease_leaves_what_is_around_and_keeps_its_thread(
         yield
         seen.append("leave")
 
-    async def handlers() -> None:
-        async with Lease(pool, around=around, pinned=True) as lease:
-            seen.clear()
-            await lease.refresh()
-            assert seen == []
-            for _ in range(2):
-                threads.add(await sync_to_async(threading.current_thread)())
-                threads.add(await sync_to_async(threading.current_thread)())
-                assert lease.used
-                await lease.refresh()
-                assert not lease.used
-                seen.append("refreshed")
-
     threads: set[threading.Thread] = set()
-    async with open_hosted_loop() as loop:
-        await loop.run_asyncio(handlers)
-    assert seen == ["enter", "leave", "refreshed"] * 2
+    async with Lease(pool, around=around, pinned=True) as lease:
+        await lease.refresh()
+        for _ in range(2):
+            threads.add(await sync_to_async(threading.current_thread)())
+            threads.add(await sync_to_async(threading.current_thread)())
+            assert lease.used
+            await lease.refresh()
+            assert not lease.used
+            seen.append("refreshed")
     assert len(threads) == 1
-    asyncio.run(handlers())
+    return seen
+
+
+async def test_refreshed_lease_leaves_what_is_around_and_keeps_its_thread(
+    pool: ThreadPool,
+) -> None:
+    async with open_hosted_loop() as loop:
+        seen = await loop.run_asyncio(use_twice, pool)
     assert seen == ["enter", "leave", "refreshed"] * 2
+
+
+def test_refreshed_lease_does_so_natively_on_asyncio(pool: ThreadPool) -> None:
+    assert asyncio.run(use_twice(pool)) == ["enter", "leave", "refreshed"] * 2
