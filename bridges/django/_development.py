@@ -15,47 +15,34 @@ from typing import Final, final
 
 import trio
 
-from ...runtime import (
-    Access,
-    App,
-    CannotListen,
-    Scope,
-    Server,
-    ServerConfig,
-    WebSocketLimits,
-    open_tcp,
-)
-from ..asyncio import serve
+from ...runtime import App, CannotListen, Receive, Scope, Send, Server, ServerConfig, open_tcp
+from ...runtime.restarting import carry_mark
+from ..asyncio import call_app, serve
 
 # Seconds, as with `greenroom run --reload`. Long enough for consumers to say goodbye, short
 # enough to save a file again.
 STOP_WITHIN: Final = 3.0
 MARGIN: Final = 1.0  # seconds beyond, for what only takes a moment
 
-WEBSOCKET_STEPS: Final = {"accept": "CONNECT", "reject": "REJECT", "close": "DISCONNECT"}
-
 logger = logging.getLogger("django.server")
 
 
-@final
 class DevelopmentServer:
-    """A server class for `runserver`, whose application is ASGI's.
+    """A server class for `runserver`, whose application is ASGI's; made to be subclassed.
 
     Args:
         address: host and port; the host tells whether that is IPv6.
-        websocket_limits: what one WebSocket may ask for.
+        config: how it treats its connections.
     """
 
-    def __init__(self, address: tuple[str, int], websocket_limits: WebSocketLimits) -> None:
+    def __init__(self, address: tuple[str, int], config: ServerConfig) -> None:
         host, port = address
         try:
             self._listeners = open_tcp(host, port)
         except CannotListen as error:
             raise OSError(str(error)) from error  # what `runserver` prints and ends with
         self.server_port: int = self._listeners[0].getsockname()[1]
-        self._config = ServerConfig(
-            graceful_timeout=STOP_WITHIN, websocket_limits=websocket_limits, on_access=log_access
-        )
+        self._config = config
         self._application: App
         self._nursery: trio.Nursery
         self._server: Server | None = None
@@ -81,8 +68,9 @@ class DevelopmentServer:
             self._token.run_sync_soon(self._stop)
         except trio.RunFinishedError:
             return
-        if not self._ended.wait(STOP_WITHIN + MARGIN):
-            logger.warning("The server did not end within %g seconds.", STOP_WITHIN + MARGIN)
+        seconds = self._config.graceful_timeout + MARGIN
+        if not self._ended.wait(seconds):
+            logger.warning("The server did not end within %g seconds.", seconds)
 
     async def _serve(self) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()
@@ -105,35 +93,22 @@ class DevelopmentServer:
             self._server.stop()
 
 
-def log_access(access: Access) -> None:
-    """Log what happened to one scope, in the words that users of Channels know."""
-    level = logging.INFO
-    if access.step == "response" and access.status >= 400:
-        level = logging.ERROR if access.status >= 500 else logging.WARNING
-    elif access.step == "reject":
-        level = logging.WARNING
-    logger.log(level, describe_access(access), extra={"status_code": access.status})
+@final
+class Mounted:
+    """An ASGI application below a path, which Django's settings call `FORCE_SCRIPT_NAME`.
 
-
-def describe_access(access: Access) -> str:
-    """Say in one line what happened to one scope.
-
-    >>> scope = {"type": "http", "method": "GET", "path": "/", "client": ("127.0.0.1", 5)}
-    >>> describe_access(Access(scope, 200, "response", 0.1))
-    'HTTP GET / 200 [0.10, 127.0.0.1:5]'
+    Nobody has taken that path off before the development server, so it is in `path` already.
     """
-    scope = access.scope
-    client = scope.get("client")
-    peer = f"{client[0]}:{client[1]}" if client else "-"
-    if scope["type"] == "websocket":
-        return f"WebSocket {WEBSOCKET_STEPS[access.step]} {_target(scope)} [{peer}]"
-    line = f"HTTP {scope['method']} {_target(scope)} {access.status}"
-    return f"{line} [{access.seconds:.2f}, {peer}]"
 
+    greenroom_flavour = "both"
 
-def _target(scope: Scope) -> str:
-    """Give the path as the client wrote it, where no line break can hide."""
-    raw_path: bytes | None = scope.get("raw_path")
-    path = scope["path"] if raw_path is None else raw_path.decode("latin-1")
-    query = scope.get("query_string", b"").decode("latin-1")
-    return f"{path}?{query}" if query else path
+    def __init__(self, application: App, root_path: str) -> None:
+        self._application = application
+        self._root_path = root_path
+        carry_mark(application, self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the scope on, which the server has just made, with its `root_path`."""
+        if scope["type"] in ("http", "websocket"):
+            scope["root_path"] = self._root_path
+        await call_app(self._application, scope, receive, send)

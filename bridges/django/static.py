@@ -11,6 +11,7 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponseBase
 
 from ...runtime import App, Receive, Scope, Send
+from ...runtime.restarting import carry_mark
 from ..asyncio import call_app
 from ._sync_handler import SyncChain, SyncHandler
 
@@ -28,6 +29,7 @@ class StaticFiles:
         self.application = application
         self._files = _FilesChain()
         self._handler = SyncHandler(self._files)
+        carry_mark(application, self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a static file, or pass the scope on."""

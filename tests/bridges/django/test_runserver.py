@@ -1,24 +1,30 @@
 """`manage.py runserver` in processes of its own: how it ends, and starts anew."""
 
+import asyncio
+import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 import trio
+from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import override_settings
 from tests.commands import PATIENCE, Command, get_tcp
 from tests.runtime.serving import open_websocket
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from greenroom.bridges.django.management.commands.runserver import websocket_limits
+from greenroom.bridges.django.management.commands.runserver import Command as RunserverCommand
+from greenroom.runtime import ServerConfig
 
 pytestmark = pytest.mark.timeout(120)  # each test starts processes
 
@@ -258,26 +264,178 @@ async def test_a_message_above_the_limit_ends_its_websocket(
         assert await close_code(tab) == 1009
 
 
-OURS, DAPHNES = "GREENROOM_WEBSOCKET_MAX_MESSAGE_SIZE", "DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE"
+def config(**options: Any) -> ServerConfig:
+    """Give what the server gets for these options, and the defaults of the others."""
+    command = RunserverCommand()
+    parsed = command.create_parser("manage.py", "runserver").parse_args([])
+    return command.get_server_config({**vars(parsed), **options})
+
+
+OURS, DAPHNES = "GREENROOM_WEBSOCKET_MAX_{}_SIZE", "DAPHNE_WEBSOCKET_MAX_{}_SIZE"
+
+
+@pytest.mark.parametrize(("what", "default"), [("message", 1024 * 1024), ("frame", None)])
+def test_a_size_is_the_options_or_our_settings_or_daphnes(what: str, default: int | None) -> None:
+    def size(**options: Any) -> int | None:
+        found: int | None = getattr(config(**options).websocket_limits, f"max_{what}_size")
+        return found
+
+    ours, daphnes = OURS.format(what.upper()), DAPHNES.format(what.upper())
+    assert size() == default
+    with override_settings(**{daphnes: 7}):
+        assert size() == 7
+        with override_settings(**{ours: 8}):
+            assert size() == 8
+            assert size(**{f"websocket_max_{what}_size": 9}) == 9
+            assert (size(**{f"websocket_max_{what}_size": 0}) or 1 << 60) >= 1 << 60
+
+
+@pytest.mark.parametrize("size", [-1, "1 MiB", True])
+def test_a_size_that_is_none_is_refused_by_the_name_of_its_source(size: object) -> None:
+    setting = DAPHNES.format("MESSAGE")
+    with override_settings(**{setting: size}), pytest.raises(CommandError, match=setting):
+        config()
 
 
 @pytest.mark.parametrize(
-    ("given", "settings", "size"),
+    ("options", "request_timeout", "connect_timeout"),
     [
-        (None, {}, 1024 * 1024),
-        (None, {DAPHNES: 7}, 7),
-        (None, {DAPHNES: 7, OURS: 8}, 8),
-        (9, {DAPHNES: 7, OURS: 8}, 9),
+        ([], None, 5),
+        (["--http_timeout=3", "--websocket_handshake_timeout=9"], 3, 9),
+        (["--http-timeout=0.5", "--websocket-handshake-timeout=0.5"], 0.5, 0.5),
+        (["--http_timeout=0", "--websocket_handshake_timeout=0"], None, math.inf),
     ],
 )
-def test_the_option_goes_before_our_setting_and_that_before_daphnes(
-    given: int | None, settings: dict[str, int], size: int
+def test_timeouts_are_the_options_and_0_is_no_limit(
+    options: list[str], request_timeout: float | None, connect_timeout: float
 ) -> None:
-    with override_settings(**settings):
-        assert websocket_limits(given).max_message_size == size
+    parsed = RunserverCommand().create_parser("manage.py", "runserver").parse_args(options)
+    made = config(**vars(parsed))
+    assert (made.request_timeout, made.websocket_connect_timeout) == (
+        request_timeout,
+        connect_timeout,
+    )
 
 
-@pytest.mark.parametrize("size", [0, -1, "1 MiB"])
-def test_a_limit_that_is_no_size_is_refused_by_the_name_of_its_source(size: object) -> None:
-    with override_settings(**{DAPHNES: size}), pytest.raises(CommandError, match=DAPHNES):
-        websocket_limits(None)
+@pytest.mark.parametrize("option", ["--http_timeout", "--websocket_handshake_timeout"])
+def test_a_negative_timeout_is_refused_by_name(option: str) -> None:
+    with pytest.raises(CommandError, match=option):
+        config(**{option.removeprefix("--"): -1.0})
+
+
+def test_a_server_class_for_another_server_is_refused_by_name() -> None:
+    class Daphnes(RunserverCommand):
+        server_cls = dict
+
+    with (
+        override_settings(ASGI_APPLICATION="notes.asgi.application"),
+        pytest.raises(CommandError, match="server_cls of this runserver must be a subclass"),
+    ):
+        call_command(Daphnes(), "127.0.0.1:0")
+
+
+def test_a_project_without_asgi_application_is_told_so() -> None:
+    with pytest.raises(CommandError, match="You have not set ASGI_APPLICATION"):
+        call_command(RunserverCommand(), "127.0.0.1:0")
+
+
+def test_the_application_is_mounted_where_a_proxy_will_mount_it() -> None:
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+
+    async def call(path: str, kind: str) -> None:
+        scope = {"type": kind, "path": path, "root_path": ""}
+        await RunserverCommand().get_application({})(scope, None, None)  # type: ignore[arg-type]
+
+    module = types.ModuleType("mounted_website")
+    module.app = app  # type: ignore[attr-defined]
+    sys.modules["mounted_website"] = module
+    try:
+        with override_settings(ASGI_APPLICATION="mounted_website.app", FORCE_SCRIPT_NAME="/a/"):
+            asyncio.run(call("/a/x", "http"))
+            asyncio.run(call("/a/x", "websocket"))
+    finally:
+        del sys.modules["mounted_website"]
+    assert [(scope["path"], scope["root_path"]) for scope in scopes] == [("/a/x", "/a")] * 2
+
+
+# A project with a runserver of its own, as those that come from daphne have.
+ITS_COMMAND = """
+from greenroom.bridges.django.management.commands import runserver
+
+class Server(runserver.DevelopmentServer):
+    def set_app(self, application):
+        print("its own server", flush=True)
+        super().set_app(application)
+
+class Command(runserver.Command):
+    server_cls = Server
+
+    def get_application(self, options):
+        app = super().get_application(options)
+        async def wrapped(scope, receive, send):
+            if scope["type"] == "http" and scope["path"] == "/health":
+                await send({"type": "http.response.start", "status": 204})
+                await send({"type": "http.response.body"})
+            else:
+                await app(scope, receive, send)
+        return wrapped
+
+    def log_action(self, protocol, action, details):
+        if details["path"] != "/health":
+            super().log_action(protocol, action, details)
+"""
+ITS_SETTINGS = """
+INSTALLED_APPS = ["notes", "greenroom.bridges.django", "django.contrib.staticfiles"]
+STATICFILES_DIRS = [BASE_DIR / "assets"]
+STATIC_URL = "static/"
+SILENCED_SYSTEM_CHECKS = []
+LOGGING["handlers"]["console"] = {"class": "logging.StreamHandler", "formatter": "mine"}
+LOGGING["formatters"] = {"mine": {"format": "<%(name)s> %(message)s"}}
+LOGGING["loggers"]["django.channels.server"] = {
+    "handlers": ["console"], "level": "INFO", "propagate": False,
+}
+"""
+
+
+async def test_a_project_extends_the_command_as_it_did_daphnes(start: Start, project: Path) -> None:
+    commands = project / "notes" / "management" / "commands"
+    commands.mkdir(parents=True)
+    (commands / "runserver.py").write_text(ITS_COMMAND)
+    with (project / "notes" / "settings.py").open("a") as settings:
+        settings.write(ITS_SETTINGS)
+    (project / "assets").mkdir()
+    (project / "assets" / "style.css").write_text("body {}")
+    command, port = await start("--noreload")
+    assert "its own server" in command.output
+    assert "serves notes.asgi.application over HTTP and WebSocket" in command.output
+    assert (await get_tcp(port, "/health"))[0].startswith("HTTP/1.1 204")
+    assert (await get_tcp(port))[1] == "first page"
+    assert (await get_tcp(port, "/static/style.css"))[1] == "body {}"
+    async with open_websocket(port, "/writing"):
+        pass
+    assert await command.stop() == 0
+    words = re.findall(r"<django.channels.server> (\w+ \w+ \S+( \d+)?)", command.output)
+    assert [line for line, _ in words] == [
+        "HTTP GET / 200",
+        "HTTP GET /static/style.css 200",
+        "WebSocket HANDSHAKING /writing",
+        "WebSocket CONNECT /writing",
+        "WebSocket DISCONNECT /writing",
+    ]
+
+
+async def test_noasgi_runs_djangos_own_server_with_static_files(
+    start: Start, project: Path
+) -> None:
+    with (project / "notes" / "settings.py").open("a") as settings:
+        settings.write(ITS_SETTINGS + "ASGI_APPLICATION = None")
+    (project / "assets").mkdir()
+    (project / "assets" / "style.css").write_text("body {}")
+    _, port = await start("--noreload", "--noasgi")
+    head, page = await get_tcp(port)
+    assert page == "first page"
+    assert "Server: WSGIServer" in head
+    assert (await get_tcp(port, "/static/style.css"))[1] == "body {}"

@@ -1,20 +1,14 @@
-"""Static files in front of any ASGI application, and what the checks say about settings."""
+"""Static files in front of any ASGI application."""
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.checks import run_checks
 from django.test import override_settings
 from tests.bridges.django.exchange import Exchange, World
 
-from greenroom.bridges.django._development import log_access
 from greenroom.bridges.django.static import StaticFiles
-from greenroom.runtime import Access
-
-OURS = "greenroom.bridges.django"
 
 
 @pytest.fixture(autouse=True)
@@ -63,50 +57,3 @@ def test_every_other_path_is_the_other_applications(world: World, path: str) -> 
 def test_a_static_url_on_another_host_is_left_to_that_host(world: World) -> None:
     with override_settings(STATIC_URL="https://static.example/static/"):
         assert Exchange("/static/a.css").run(StaticFiles(other), world).status == 299
-
-
-def test_settings_with_the_applications_in_the_wrong_order_are_an_error() -> None:
-    others = settings.INSTALLED_APPS
-    with override_settings(INSTALLED_APPS=[*others, OURS]):
-        (error,) = run_checks(tags=["staticfiles"])
-    assert error.id == "greenroom.E001"
-
-
-def test_settings_with_the_applications_in_order_or_without_staticfiles_are_fine() -> None:
-    others = settings.INSTALLED_APPS
-    without = [name for name in others if name != "django.contrib.staticfiles"]
-    for installed in ([OURS, *others], [OURS, *without]):
-        with override_settings(INSTALLED_APPS=installed):
-            assert run_checks(tags=["staticfiles"]) == []
-
-
-@pytest.mark.parametrize(
-    ("step", "status", "level", "line"),
-    [
-        ("response", 200, "INFO", "HTTP GET /a%0Ab?q 200 [0.25, ::1:5]"),
-        ("response", 404, "WARNING", "HTTP GET /a%0Ab?q 404 [0.25, ::1:5]"),
-        ("response", 500, "ERROR", "HTTP GET /a%0Ab?q 500 [0.25, ::1:5]"),
-        ("accept", 101, "INFO", "WebSocket CONNECT /a%0Ab?q [::1:5]"),
-        ("reject", 403, "WARNING", "WebSocket REJECT /a%0Ab?q [::1:5]"),
-        ("close", 1006, "INFO", "WebSocket DISCONNECT /a%0Ab?q [::1:5]"),
-    ],
-)
-def test_runserver_logs_a_line_whose_level_tells_how_it_went(
-    step: str, status: int, level: str, line: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    scope = {
-        "type": "http" if step == "response" else "websocket",
-        "method": "GET",
-        "path": "/a\nb",
-        "raw_path": b"/a%0Ab",
-        "query_string": b"q",
-        "client": ("::1", 5),
-    }
-    logger = logging.getLogger("django.server")
-    logger.addHandler(caplog.handler)  # Django's logging keeps it from the root
-    logger.setLevel(logging.INFO)
-    try:
-        log_access(Access(scope, status, step, 0.25))
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [(level, line)]
