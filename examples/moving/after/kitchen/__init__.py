@@ -1,0 +1,1 @@
+"""A restaurant: what waiters order is on the kitchen's screen at once."""
