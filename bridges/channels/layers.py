@@ -97,10 +97,11 @@ class ChannelLayerManager:
 channel_layers = ChannelLayerManager()
 
 
-def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> Any:
+def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | Any:
     """Give the layer with this alias, or None if the settings have none.
 
-    Typed as Any because the backend is what the settings name.
+    Typed as what every layer can do, or as Any: a wrong call is found, and a project whose
+    settings have a layer need not ask whether it is None.
     """
     if alias in channel_layers.backends or alias in channel_layers:
         return channel_layers[alias]
