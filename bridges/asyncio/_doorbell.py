@@ -42,6 +42,7 @@ class Doorbell:
     """One trio run's way in."""
 
     def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._rung = False  # the descriptor is readable, and nobody has answered yet
@@ -51,12 +52,14 @@ class Doorbell:
     def ring(self, fn: Callable[..., object], *args: Any) -> None:
         """Have `fn(*args)` called in the trio thread soon; called from any thread."""
         with self._lock:
-            if self._closed:
-                raise trio.RunFinishedError("run() has exited")
-            self._calls.append((fn, args))
-            if not self._rung:
-                self._rung = True
-                os.eventfd_write(self._descriptor, 1)
+            if not self._closed:
+                self._calls.append((fn, args))
+                if not self._rung:
+                    self._rung = True
+                    os.eventfd_write(self._descriptor, 1)
+                return
+        # Nobody answers any more, but other system tasks may still wait for their threads.
+        self._token.run_sync_soon(fn, *args)
 
     async def answer(self) -> None:
         """Make the calls, until the run ends."""

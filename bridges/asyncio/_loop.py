@@ -368,7 +368,8 @@ async def open_hosted_loop() -> AsyncIterator[HostedLoop]:
     loop = HostedLoop()
     loop._burst.fileno()
     turner = _Turner(loop)
-    stop, stopped = trio.CancelScope(), trio.Event()
+    # Shielded: a system task, too, may have opened the loop, and needs it until it has ended.
+    stop, stopped = trio.CancelScope(shield=True), trio.Event()
     trio.lowlevel.add_instrument(turner)
     trio.lowlevel.spawn_system_task(loop._attend, stop, stopped, name="hosted asyncio loop")
     token = _hosted.set(loop)

@@ -15,6 +15,7 @@ from ._pool import NoThreadToPin as NoThreadToPin
 from ._pool import ThreadPool as ThreadPool
 from ._pool import call_before_threads_end as call_before_threads_end
 from ._pool import default_pool as default_pool
+from ._pool import threads_at_work as threads_at_work
 from ._run import call_home as call_home
 from ._run import check_cancelled as check_cancelled
 from ._run import run_sync as run_sync
@@ -32,4 +33,5 @@ __all__ = [
     "default_pool",
     "run_sync",
     "tell_home",
+    "threads_at_work",
 ]

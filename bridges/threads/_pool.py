@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from typing import Any, Final, Protocol, TypeAlias, final
+from weakref import WeakSet
 
 from ._describe import describe_awaited
 
@@ -104,6 +105,8 @@ class ThreadPool:
         self._waiting: dict[object, object] = {}  # who waits for home -> what for
         self._told_exhausted = False  # once for each time that everybody waits
         self._closed = False
+        with _pools_lock:
+            _pools.add(self)
 
     @property
     def threads(self) -> int:
@@ -262,6 +265,16 @@ class ThreadPool:
             return _IDLE
 
 
+_pools: Final[WeakSet[ThreadPool]] = WeakSet()
+_pools_lock: Final = threading.Lock()
+
+
+def threads_at_work() -> int:
+    """Tell how many threads of all pools are at work now, for whoever has to wait for them."""
+    with _pools_lock:
+        return sum(pool._busy - pool._resting for pool in _pools)
+
+
 class _Here(threading.local):
     pool: ThreadPool | None = None
 
@@ -355,6 +368,7 @@ def _forget_default() -> None:
     # Threads do not survive a fork, and the lock may have been held by one of them.
     global _default, _default_lock
     _default, _default_lock = None, threading.Lock()
+    _pools.clear()
 
 
 os.register_at_fork(after_in_child=_forget_default)

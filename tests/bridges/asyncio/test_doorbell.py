@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import trio
+import trio.testing
 
 from greenroom.bridges.asyncio._doorbell import Ring, current_ring
 
@@ -59,3 +60,26 @@ async def test_without_event_descriptors_trios_own_entry_is_used(
     current_ring()(done.set)
     with trio.fail_after(20):
         await done.wait()
+
+
+def test_a_system_task_that_waits_for_a_thread_at_the_end_of_the_run_still_hears_of_it() -> None:
+    heard = []
+
+    async def wait_for_thread(ring: Ring, may_call: threading.Event) -> None:
+        called = trio.Event()
+        threading.Thread(target=lambda: (may_call.wait(20), ring(called.set))).start()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()  # the doorbell's task has ended
+                may_call.set()
+                await called.wait()
+                heard.append(True)
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(wait_for_thread, current_ring(), threading.Event())
+        await trio.testing.wait_all_tasks_blocked()
+
+    trio.run(main)
+    assert heard == [True]

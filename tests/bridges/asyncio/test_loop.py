@@ -538,3 +538,29 @@ async def test_time_in_a_thread_does_not_need_trio() -> None:
         now = await trio.to_thread.run_sync(loop.time)
         assert now == pytest.approx(trio.current_time(), abs=60)
         assert time.monotonic() > 0
+
+
+def test_a_loop_that_a_system_task_has_opened_ends_with_the_run() -> None:
+    ended = []
+
+    async def sleep() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(0)
+            ended.append("task")
+
+    async def keep(opened: trio.Event) -> None:
+        async with open_hosted_loop() as loop:
+            loop.create_task(sleep())
+            opened.set()
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        opened = trio.Event()
+        trio.lowlevel.spawn_system_task(keep, opened)
+        await opened.wait()
+        await trio.testing.wait_all_tasks_blocked()
+
+    trio.run(main)
+    assert ended == ["task"]
