@@ -35,7 +35,7 @@ class WaiterConsumer(WebsocketConsumer):
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         order = Order.objects.create(
-            table=self.table, dish=text_data, waiter=self.scope["user"].username
+            table=self.table, dish=text_data or "", waiter=self.scope["user"].username
         )
         event = {"type": "order.placed", "order": order.as_json()}
         async_to_sync(self.channel_layer.group_send)(KITCHEN, event)
