@@ -1,0 +1,365 @@
+"""What a test has in its database connection, lent to the threads in which handlers run.
+
+A test's data often exist in an open transaction only, that of one connection in one thread,
+to be rolled back at the end. A handler in a leased thread would connect by itself, and find
+nothing. So while applications run in a test, leased threads, and the one thread that
+`sync_to_async` uses where nothing else was chosen, have that very connection. It is not
+closed by anybody, and taken back afterwards.
+
+Two threads that use one connection must take turns, and not only for each statement: a
+savepoint that one has begun ends all that others have begun since. So a thread's turn lasts
+from the beginning of its outermost `atomic` to the end.
+
+Source: Django, `LiveServerTestCase`, which lends connections to in-memory databases.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final, SupportsIndex, TypeAlias, final
+
+import trio
+from asgiref.sync import AsyncToSync, SyncToAsync
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+Connections: TypeAlias = Mapping[str, BaseDatabaseWrapper]
+
+# Real seconds. Who has waited for so long is what the other one waits for, most likely.
+PATIENCE: Final = 2.0
+
+logger = logging.getLogger("greenroom.django")
+
+_loans: Final[list[Connections]] = []
+_lock: Final = threading.Lock()
+
+
+def in_test() -> bool:
+    """Tell whether a test lends connections now, be it none."""
+    return bool(_loans)
+
+
+def lent() -> dict[str, BaseDatabaseWrapper]:
+    """Give the connections that leased threads shall use now, by alias."""
+    return {
+        alias: connection
+        for loan in _loans.copy()
+        for alias, connection in loan.items()
+        if _is_only_here(connection)  # else its test is over
+    }
+
+
+def connections_to_lend() -> dict[str, BaseDatabaseWrapper]:
+    """Give those connections of this thread whose data no other connection sees."""
+    if not settings.configured:
+        return {}
+    return {
+        connection.alias: connection
+        for connection in connections.all(initialized_only=True)
+        if _is_only_here(connection)
+    }
+
+
+def _is_only_here(connection: BaseDatabaseWrapper) -> bool:
+    if connection.connection is None:
+        return False
+    return connection.in_atomic_block or is_in_memory(connection)
+
+
+def is_in_memory(connection: Any) -> bool:
+    """Tell whether the database lives in this process only."""
+    return bool(connection.vendor == "sqlite" and connection.is_in_memory_db())
+
+
+async def test_connections() -> dict[str, BaseDatabaseWrapper]:
+    """Give the connections that the test which runs here would have to lend.
+
+    They are this thread's. An async test of Django's runs on a loop in another thread than
+    the one in which its transaction was opened: asgiref knows that one.
+    """
+    found = connections_to_lend()
+    if found or trio.lowlevel.in_trio_task():
+        return found
+    parent = AsyncToSync.loop_thread_executors.get(asyncio.get_running_loop())
+    if parent is None:
+        return found
+    with suppress(RuntimeError):  # nobody waits there any more
+        asked = asyncio.wrap_future(parent.submit(connections_to_lend))
+        # It answers at once, unless it waits for us in its turn.
+        if (await asyncio.wait([asked], timeout=PATIENCE))[0]:
+            return asked.result()
+        asked.cancel()
+    return found
+
+
+@contextmanager
+def lend(loan: Connections) -> Iterator[None]:
+    """Let leased threads use the connections `loan` while the block runs."""
+    for connection in loan.values():
+        connection.inc_thread_sharing()
+        _take_turns(connection)
+    with _lock:
+        _loans.append(loan)
+    _tell_thread_of_asgiref(loan)
+    try:
+        yield
+    finally:
+        with _lock:
+            _loans[:] = [each for each in _loans if each is not loan]
+        _tell_thread_of_asgiref(loan)
+        for connection in loan.values():
+            connection.dec_thread_sharing()
+
+
+def _tell_thread_of_asgiref(loan: Connections) -> None:
+    if loan:
+        # Without waiting, as it may wait for us. What is asked for later comes later.
+        SyncToAsync.single_thread_executor.submit(_borrow)
+
+
+# -- in a thread that borrows
+
+
+class _Here(threading.local):
+    borrowing = False
+
+    def __init__(self) -> None:
+        # What this thread had itself instead, by alias.
+        self.displaced: dict[str, BaseDatabaseWrapper | None] = {}
+
+
+_here: Final = _Here()
+
+
+@contextmanager
+def borrowed() -> Iterator[None]:
+    """In a leased thread: use what is lent, while the block runs."""
+    if not _loans or _here.borrowing:
+        yield
+        return
+    _here.borrowing = True
+    _borrow()
+    try:
+        yield
+    finally:
+        _here.borrowing = False
+        used = [connections[alias] for alias in _here.displaced]
+        _give_back({})
+        for connection in used:
+            _end_turn(connection)
+
+
+def is_lent(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether `connection` is a test's, which other threads may use as well."""
+    return any(connection in loan.values() for loan in _loans.copy())
+
+
+def _borrow() -> None:
+    wanted = lent()
+    _give_back(wanted)
+    mine = {each.alias: each for each in connections.all(initialized_only=True)} if wanted else {}
+    for alias, connection in wanted.items():
+        if mine.get(alias) is not connection:
+            _here.displaced.setdefault(alias, mine.get(alias))
+            connections[alias] = connection
+
+
+def _give_back(wanted: Connections) -> None:
+    for alias in [alias for alias in _here.displaced if alias not in wanted]:
+        own = _here.displaced.pop(alias)
+        if own is None:
+            del connections[alias]
+        else:
+            connections[alias] = own
+
+
+# -- turns
+
+
+def _take_turns(connection: Any) -> None:
+    """Have everybody who uses `connection` from now on take turns, in whatever thread."""
+    savepoints = connection.savepoint_ids
+    if isinstance(savepoints, _Savepoints):
+        return
+    turns = _Turns(connection.alias)
+    connection.savepoint_ids = _Savepoints(savepoints, connection._thread_ident, turns)
+    connection.execute_wrappers[:] = [
+        turns.execute,
+        *(
+            each
+            for each in connection.execute_wrappers
+            if not isinstance(getattr(each, "__self__", None), _Turns)
+        ),
+    ]
+    set_autocommit = type(connection).set_autocommit
+
+    def take_turns(autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        # Django's way to begin an outermost transaction, and to end it.
+        turns.take()
+        try:
+            set_autocommit(connection, autocommit, *args, **kwargs)
+            if not autocommit:
+                turns.hold(_TRANSACTION)
+        finally:
+            if autocommit:
+                turns.let_go(_TRANSACTION)
+            turns.give()
+
+    connection.set_autocommit = take_turns  # type: ignore[method-assign]
+
+
+def _end_turn(connection: BaseDatabaseWrapper) -> None:
+    """At the end of a handler: roll back the transaction that it has left open, if any."""
+    savepoints = connection.savepoint_ids
+    if not isinstance(savepoints, _Savepoints):
+        return
+    mine = savepoints.mine()
+    if mine:
+        logger.error(
+            "A transaction on database %r was left open by the handler that just ended: "
+            "what it wrote is rolled back.",
+            connection.alias,
+        )
+        first = mine[0]
+        mine.clear()
+        if first is not None:
+            connection.savepoint_rollback(first)
+            connection.savepoint_commit(first)
+    savepoints.turns.forget()
+
+
+_TRANSACTION: Final = ""  # held like a savepoint, which always has a name
+
+
+@final
+class _Turns:
+    """Whose turn it is to use one connection. A thread may take its turn again and again."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._changed = threading.Condition()
+        self._owner: int | None = None
+        self._depth = 0
+        self._held: dict[int, set[str]] = {}  # by thread, the savepoints it has begun
+        self._ousted: list[list[int]] = []  # [thread, depth], see `PATIENCE`
+
+    def execute(
+        self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
+    ) -> Any:
+        """Execute one statement, as one of Django's `execute_wrappers`."""
+        words = sql.split(None, 3) if isinstance(sql, str) else [""]
+        self.take()
+        try:
+            result = execute(sql, params, many, context)
+            if words[0] == "SAVEPOINT":
+                self.hold(words[-1])
+        finally:
+            if words[0] == "RELEASE":
+                self.let_go(words[-1])
+            self.give()
+        return result
+
+    def take(self) -> None:
+        """Wait for this thread's turn."""
+        me = threading.get_ident()
+        with self._changed:
+            in_time = self._changed.wait_for(lambda: self._owner in (None, me), PATIENCE)
+            if self._owner == me:
+                self._depth += 1
+                return
+            if not in_time and self._owner is not None:
+                logger.warning(
+                    "A thread uses the test's connection to %r out of turn: the transaction of "
+                    "another one has not ended within %g seconds, as if it waited for this one.",
+                    self._alias,
+                    PATIENCE,
+                )
+                self._ousted.append([self._owner, self._depth])
+            self._owner, self._depth = me, 1
+
+    def give(self) -> None:
+        """Let others have their turn, if this thread has given as often as it has taken."""
+        me = threading.get_ident()
+        with self._changed:
+            if self._owner == me:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._pass_on()
+                return
+            for ousted in reversed(self._ousted):
+                if ousted[0] == me:
+                    ousted[1] -= 1
+                    if ousted[1] == 0:
+                        self._ousted.remove(ousted)
+                    return
+
+    def hold(self, name: str) -> None:
+        """Keep the turn until `let_go(name)`."""
+        held = self._held.setdefault(threading.get_ident(), set())
+        if name not in held:
+            held.add(name)
+            self.take()
+
+    def let_go(self, name: str) -> None:
+        """Undo `hold(name)`, if there was one."""
+        held = self._held.get(threading.get_ident(), set())
+        if name in held:
+            held.discard(name)
+            self.give()
+
+    def forget(self) -> None:
+        """End whatever this thread has begun."""
+        me = threading.get_ident()
+        self._held.pop(me, None)
+        with self._changed:
+            self._ousted = [each for each in self._ousted if each[0] != me]
+            if self._owner == me:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        self._owner, self._depth = self._ousted.pop() if self._ousted else (None, 0)
+        self._changed.notify_all()
+
+
+@final
+class _Savepoints(list[str | None]):
+    """Django's list of the savepoints of a connection: for each thread its own.
+
+    The list itself is that of the thread whose connection it is. A None stands for an
+    `atomic` block that has no savepoint.
+    """
+
+    def __init__(self, known: list[str | None], thread: int, turns: _Turns) -> None:
+        super().__init__(known)
+        self.turns = turns
+        self._thread = thread
+        self._others: dict[int, list[str | None]] = {}
+
+    def mine(self) -> list[str | None]:
+        """Give those of this thread, if it is another one's than the connection."""
+        return self._others.get(threading.get_ident(), [])
+
+    def append(self, item: str | None) -> None:
+        if item is None:
+            self.turns.take()
+        me = threading.get_ident()
+        if me == self._thread:
+            super().append(item)
+        else:
+            self._others.setdefault(me, []).append(item)
+
+    def pop(self, index: SupportsIndex = -1) -> str | None:
+        me = threading.get_ident()
+        item = super().pop(index) if me == self._thread else self._others[me].pop(index)
+        if item is None:
+            self.turns.give()
+        return item
+
+    def __len__(self) -> int:
+        return super().__len__() if threading.get_ident() == self._thread else len(self.mine())
+
+    def __iter__(self) -> Iterator[str | None]:
+        return super().__iter__() if threading.get_ident() == self._thread else iter(self.mine())
