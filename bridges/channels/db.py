@@ -7,7 +7,7 @@ import trio
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import close_old_connections
 
-from ..django.database import database_guard
+from ..django.database import database_guard, refuse_blocking_queries
 from ..threads import run_sync
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "close_old_connections",
     "database_sync_to_async",
 ]
+
+refuse_blocking_queries()
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -5,6 +5,7 @@ from typing import final
 from django.apps import AppConfig
 from django.core import checks
 
+from ._blocking_queries import refuse_blocking_queries
 from ._checks import check_order_of_applications
 
 
@@ -17,5 +18,6 @@ class GreenroomConfig(AppConfig):
     verbose_name = "Greenroom"
 
     def ready(self) -> None:
-        """Register this application's checks."""
+        """Register this application's checks, and guard the event loop from blocking queries."""
         checks.register(check_order_of_applications, checks.Tags.staticfiles)
+        refuse_blocking_queries()

@@ -11,7 +11,7 @@ Source: Django, "Databases", "Persistent connections".
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from django.conf import settings
@@ -19,12 +19,23 @@ from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..threads import call_before_threads_end
+from ._blocking_queries import BlockingQuery as BlockingQuery
+from ._blocking_queries import allow_blocking_queries as allow_blocking_queries
+from ._blocking_queries import refuse_blocking_queries as refuse_blocking_queries
+from ._shared_connections import borrowed, in_test, is_lent
+
+__all__ = [
+    "BlockingQuery",
+    "allow_blocking_queries",
+    "database_guard",
+    "refuse_blocking_queries",
+]
 
 logger = logging.getLogger("greenroom.django")
 
 
 @contextmanager
-def database_guard() -> Iterator[None]:
+def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
     """Guard the connections of this thread around one handler, within a `with` block.
 
     On entry and on exit a connection is closed if it is broken or older than its
@@ -34,24 +45,34 @@ def database_guard() -> Iterator[None]:
 
     Costs about nothing in a thread that has not used a database yet, and does not need
     Django to be configured.
+
+    Args:
+        who: names the handler, if there is something to log about it.
     """
-    inherited = [connection for connection in _connections() if _in_transaction(connection)]
-    _tidy(inherited)
-    try:
-        yield
-    finally:
-        _tidy(inherited)
+    with borrowed():
+        inherited = [each for each in _connections() if _in_transaction(each) or is_lent(each)]
+        _tidy(inherited, who)
+        try:
+            yield
+        finally:
+            _tidy(inherited, who)
+            if in_test():
+                # Left open, it would keep the test's database from being deleted.
+                for connection in _connections():
+                    if connection not in inherited and not is_lent(connection):
+                        connection.close()
 
 
-def _tidy(inherited: list[BaseDatabaseWrapper]) -> None:
+def _tidy(inherited: list[BaseDatabaseWrapper], who: Callable[[], str] | None) -> None:
     for connection in _connections():
         if connection in inherited:
             continue
         if _in_transaction(connection):
             logger.error(
-                "A transaction on database %r was left open by the handler that just ended: "
+                "A transaction on database %r was left open by %s: "
                 "its connection is dropped, and what it wrote is rolled back.",
                 connection.alias,
+                "the handler that just ended" if who is None else who(),
             )
             _drop(connection)
         else:
