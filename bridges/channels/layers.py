@@ -1,13 +1,17 @@
-"""The channel layers of `settings.CHANNEL_LAYERS`, by alias."""
+"""The channel layers of `settings.CHANNEL_LAYERS`, by alias, and a message upon a commit."""
 
+import os
+from threading import RLock
 from typing import Any
 
 from django.conf import settings
 from django.core.signals import setting_changed
+from django.db import transaction
 from django.utils.module_loading import import_string
 
 from ...runtime.layers import BaseChannelLayer as BaseChannelLayer
 from ...runtime.layers import InMemoryChannelLayer as InMemoryChannelLayer
+from ...runtime.layers import SyncLayer, copy_message
 from . import DEFAULT_CHANNEL_LAYER
 from .exceptions import ChannelFull as ChannelFull
 from .exceptions import InvalidChannelLayerError as InvalidChannelLayerError
@@ -21,14 +25,19 @@ __all__ = [
     "InvalidChannelLayerError",
     "channel_layers",
     "get_channel_layer",
+    "group_send_on_commit",
 ]
 
 
 class ChannelLayerManager:
-    """The layers of this process, each made from its settings when it is first asked for."""
+    """The layers of this process, each made from its settings when it is first asked for.
+
+    Threads that ask at the same time get the same layer.
+    """
 
     def __init__(self) -> None:
         self.backends: dict[str, Any] = {}
+        self._lock = RLock()  # a backend may ask for another one while it is made
         setting_changed.connect(self._reset_backends)
 
     def _reset_backends(self, setting: str, **_kwargs: Any) -> None:
@@ -80,9 +89,14 @@ class ChannelLayerManager:
         return backend(**config)
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self.backends:
-            self.backends[key] = self.make_backend(key)
-        return self.backends[key]
+        try:
+            return self.backends[key]
+        except KeyError:
+            pass
+        with self._lock:
+            if key not in self.backends:
+                self.backends[key] = self.make_backend(key)
+            return self.backends[key]
 
     def __contains__(self, key: str) -> bool:
         return key in self.configs
@@ -93,8 +107,14 @@ class ChannelLayerManager:
         self.backends[key] = layer
         return old
 
+    def _forget_other_process(self) -> None:
+        self._lock = RLock()  # a thread of the parent may have held it
+
 
 channel_layers = ChannelLayerManager()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=channel_layers._forget_other_process)
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | Any:
@@ -106,3 +126,42 @@ def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | 
     if alias in channel_layers.backends or alias in channel_layers:
         return channel_layers[alias]
     return None
+
+
+def group_send_on_commit(
+    group: str, message: dict[str, Any], *, using: str | None = None, layer: Any = None
+) -> None:
+    """Send `message` to `group` once the transaction is committed; never if it is rolled back.
+
+    Who gets the message and looks into the database then sees what the transaction did.
+    Without a transaction the message is sent at once. It is called where the transaction
+    is, in sync code: a view, a handler of a sync consumer, a function behind
+    `database_sync_to_async`, a command. The message is copied now; a failure to send it
+    is logged by Django, as what was committed stays so.
+
+    Args:
+        group: the name of a group.
+        message: a dict with a `type`.
+        using: the alias of the database, the default one if None.
+        layer: a channel layer or the alias of one, the default layer if None.
+
+    Raises:
+        InvalidChannelLayerError: there is no such layer.
+        TypeError: `group` is no group name, for layers that check names.
+        AssertionError: `message` is no dict, for layers that check messages.
+    """
+    if layer is None or isinstance(layer, str):
+        alias = layer or DEFAULT_CHANNEL_LAYER
+        layer = get_channel_layer(alias)
+        if layer is None:
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS has no {alias!r}")
+    # What is wrong shall be said to the one who wrote it, not to a log after the commit.
+    if isinstance(layer, BaseChannelLayer):
+        layer.require_valid_group_name(group)
+        layer.require_valid_message(message)
+    copied = copy_message(message)
+
+    def send() -> None:
+        SyncLayer(layer).group_send(group, copied)
+
+    transaction.on_commit(send, using=using, robust=True)

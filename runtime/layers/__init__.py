@@ -20,6 +20,8 @@ from ._errors import InvalidChannelLayerError as InvalidChannelLayerError
 from ._home import Waiter as Waiter
 from ._memory import InMemoryChannelLayer as InMemoryChannelLayer
 from ._memory import Subscription as Subscription
+from ._memory import copy_message as copy_message
+from ._sync import SyncLayer as SyncLayer
 
 __all__ = [
     "DONE",
@@ -28,5 +30,7 @@ __all__ = [
     "InMemoryChannelLayer",
     "InvalidChannelLayerError",
     "Subscription",
+    "SyncLayer",
     "Waiter",
+    "copy_message",
 ]

@@ -9,11 +9,16 @@ import re
 import warnings
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from fnmatch import translate
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 from .._types import Message
+from ._sync import SyncLayer
 
-Capacities: TypeAlias = Mapping[str | re.Pattern[str], int]
+# Three, as the type of a mapping's keys is invariant.
+Capacities: TypeAlias = (
+    Mapping[str, int] | Mapping[re.Pattern[str], int] | Mapping[str | re.Pattern[str], int]
+)
 Patterns: TypeAlias = Sequence[tuple[re.Pattern[str], int]]
 # What the methods of a layer return. A backend may write them as `async def`.
 Sent: TypeAlias = Coroutine[Any, Any, None]
@@ -34,8 +39,9 @@ class BaseChannelLayer:
     extensions: ClassVar[list[str]] = []
     group_expiry: int
 
-    channel_name_regex = re.compile(r"[a-zA-Z\d\-_.]+(![\d\w\-_.]*)?")
-    group_name_regex = re.compile(r"[a-zA-Z\d\-_.]+")
+    # Anchored for layers of others, which may call `match` themselves.
+    channel_name_regex = re.compile(r"^[a-zA-Z\d\-_.]+(![\d\w\-_.]*)?\Z")
+    group_name_regex = re.compile(r"^[a-zA-Z\d\-_.]+\Z")
     invalid_name_error = (
         "{} name must be a valid unicode string with length < 100 containing only ASCII "
         "alphanumerics, hyphens, underscores, or periods."
@@ -50,6 +56,11 @@ class BaseChannelLayer:
         self.expiry = expiry
         self.capacity = capacity
         self.channel_capacity: Capacities | Patterns = channel_capacity or {}
+
+    @cached_property
+    def sync(self) -> SyncLayer:
+        """`send` and the groups as plain calls, for threads that run no event loop."""
+        return SyncLayer(self)
 
     def compile_capacities(self, channel_capacity: Capacities) -> Patterns:
         """Make a list of (pattern, capacity) of what settings say, in their order.

@@ -15,9 +15,11 @@ works, and a subscribed channel leaves its groups when its reader ends, not afte
 import os
 import time
 import weakref
+from asyncio import QueueEmpty
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from logging import getLogger
+from math import inf
 from random import choices
 from string import ascii_letters
 from threading import RLock, get_ident
@@ -72,12 +74,24 @@ class Channel:
         """Tell whether no message waits here."""
         return not self.qsize()
 
+    def get_nowait(self) -> tuple[float, Message]:
+        """Take the next message, with the time when it expires: never, in a mailbox.
+
+        For a test that looks into `layer.channels` after it has sent something.
+
+        Raises:
+            asyncio.QueueEmpty: none waits here.
+        """
+        if self.empty():
+            raise QueueEmpty
+        return self.subscription.take() if self.subscription else self.queue.pop(0)
+
 
 @final
 class Subscription:
     """One channel's messages going into one lane of a mailbox; made by `subscribe`."""
 
-    __slots__ = ("_home", "_lane", "_layer", "_mailbox", "channel")
+    __slots__ = ("_home", "_lane", "_layer", "_mailbox", "_on_the_way", "channel")
 
     def __init__(
         self, layer: "InMemoryChannelLayer", channel: str, mailbox: Mailbox, lane: int
@@ -87,18 +101,33 @@ class Subscription:
         self._mailbox = mailbox
         self._lane = lane
         self._home: Home = current_home()
+        self._on_the_way = 0  # sent by other threads, not in the lane yet
 
     def depth(self) -> int:
-        """Tell how many messages wait in the lane."""
-        return self._mailbox.depth(self._lane)
+        """Tell how many messages wait in the lane, or are on the way there."""
+        return self._mailbox.depth(self._lane) + self._on_the_way
 
     def deliver(self, message: Message) -> bool:
-        """Put `message` into the lane; False when there is no room. From any thread."""
-        if get_ident() == self._home.thread:
-            delivery = self._mailbox.put(message, self._lane)
-            return delivery is _ACCEPTED or delivery.accepted
-        self._home.call_soon(self._mailbox.put, message, self._lane)
-        return True
+        """Put `message` into the lane; False when there is no room. From any thread.
+
+        The caller holds the layer's lock, and has found `depth` below the capacity.
+        """
+        # What other threads have sent before goes first, by the same way.
+        if self._on_the_way or get_ident() != self._home.thread:
+            self._on_the_way += 1
+            self._home.call_soon(self._arrive, message)
+            return True
+        delivery = self._mailbox.put(message, self._lane)
+        return delivery is _ACCEPTED or delivery.accepted
+
+    def _arrive(self, message: Message) -> None:
+        with self._layer._lock:
+            self._mailbox.put(message, self._lane)
+            self._on_the_way -= 1
+
+    def take(self) -> tuple[float, Message]:
+        """Take the next message out of the lane, in the mailbox's thread."""
+        return inf, self._mailbox.get_nowait_from(self._lane)
 
     def close(self) -> None:
         """End it: the channel leaves its groups, and nothing is delivered any more."""
@@ -153,7 +182,10 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self.require_valid_channel_name(channel)
         with self._lock:
             if not self._put(channel, copy_message(message)):
-                raise ChannelFull(channel)
+                # A message that nobody took in time takes nobody's place.
+                self._expire()
+                if not self._put(channel, copy_message(message)):
+                    raise ChannelFull(channel)
         return DONE
 
     @markcoroutinefunction

@@ -1,8 +1,10 @@
 """Tests of the in-memory channel layer: its rules, and who may call it from where."""
 
 import asyncio
+import multiprocessing
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -151,6 +153,71 @@ async def test_trio_task_receives_what_another_thread_sends() -> None:
     assert got == [{"type": "x"}, {"type": "y"}] or got == [{"type": "y"}, {"type": "x"}]
 
 
+def in_a_thread(fn: Callable[..., object], *args: object) -> None:
+    """Call it in a thread to its end, while the caller's loop stands still."""
+    thread = threading.Thread(target=fn, args=args)
+    thread.start()
+    thread.join()
+
+
+async def test_messages_of_other_threads_count_while_they_are_on_their_way() -> None:
+    layer = InMemoryChannelLayer(capacity=3)
+    mailbox = Mailbox(Lane())
+    layer.subscribe("c", mailbox)
+    refused: list[int] = []
+
+    def burst() -> None:
+        for number in range(5):
+            try:
+                async_to_sync(layer.send)("c", {"type": "x", "number": number})
+            except ChannelFull:
+                refused.append(number)
+
+    in_a_thread(burst)
+    assert refused == [3, 4]
+    assert layer.channels["c"].qsize() == 3
+    assert [(await mailbox.get())["number"] for _ in range(3)] == [0, 1, 2]
+    assert layer.channels["c"].empty()
+    layer.send("c", {"type": "x", "number": 5})  # there is room again
+    assert (await mailbox.get())["number"] == 5
+
+
+async def test_message_sent_after_that_of_another_thread_comes_after_it() -> None:
+    layer = InMemoryChannelLayer()
+    mailbox = Mailbox(Lane())
+    layer.subscribe("c", mailbox)
+    in_a_thread(layer.send, "c", {"type": "first"})
+    layer.send("c", {"type": "second"})
+    in_a_thread(layer.send, "c", {"type": "third"})
+    assert [(await mailbox.get())["type"] for _ in range(3)] == ["first", "second", "third"]
+
+
+def test_loops_in_several_threads_share_a_layer() -> None:
+    layer = InMemoryChannelLayer()
+    receiving = threading.Barrier(3)
+    got: list[Any] = []
+
+    async def receive(name: str) -> None:
+        await layer.group_add("g", name)
+        task = asyncio.ensure_future(layer.receive(name))
+        await asyncio.sleep(0)
+        receiving.wait()
+        got.append(await task)
+
+    threads = [threading.Thread(target=asyncio.run, args=(receive(name),)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    receiving.wait()
+    asyncio.run(_send_to_group(layer))
+    for thread in threads:
+        thread.join()
+    assert got == [{"type": "x"}, {"type": "x"}]
+
+
+async def _send_to_group(layer: InMemoryChannelLayer) -> None:
+    await layer.group_send("g", {"type": "x"})
+
+
 def test_send_after_the_receivers_run_has_ended_finds_a_queue() -> None:
     layer = InMemoryChannelLayer()
 
@@ -203,6 +270,33 @@ async def test_expired_message_is_dropped_and_its_channel_leaves_its_groups() ->
     clock.now += 60
     await layer.group_send("other", {"type": "z"})
     assert layer.channels == {}
+
+
+async def test_message_that_nobody_took_in_time_takes_nobodys_place() -> None:
+    clock = Clock()
+    layer = InMemoryChannelLayer(expiry=60, capacity=1, clock=clock)
+    await layer.send("c", {"type": "old"})
+    clock.now += 59
+    with pytest.raises(ChannelFull):
+        await layer.send("c", {"type": "early"})
+    clock.now += 2
+    await layer.send("c", {"type": "new"})
+    assert await layer.receive("c") == {"type": "new"}
+
+
+async def test_test_that_looks_into_a_channel_can_take_what_waits_there() -> None:
+    clock = Clock()
+    layer = InMemoryChannelLayer(expiry=60, clock=clock)
+    layer.subscribe("subscribed", Mailbox(Lane()))
+    await layer.send("queued", {"type": "x"})
+    await layer.send("subscribed", {"type": "y"})
+    queued = layer.channels["queued"]
+    assert queued.get_nowait() == (1060.0, {"type": "x"})
+    assert layer.channels["subscribed"].get_nowait()[1] == {"type": "y"}
+    with pytest.raises(asyncio.QueueEmpty):
+        queued.get_nowait()
+    with pytest.raises(asyncio.QueueEmpty):
+        layer.channels["subscribed"].get_nowait()
 
 
 async def test_membership_ends_after_group_expiry_unless_its_reader_is_subscribed() -> None:
@@ -297,6 +391,38 @@ def test_forked_child_does_not_reach_the_parents_readers() -> None:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])  # noqa: ASYNC222
 
     assert trio.run(main) == 0
+
+
+def _use(layer: InMemoryChannelLayer) -> None:
+    layer.sync.group_add("g", "a")
+    async_to_sync(layer.group_send)("g", {"type": "x"})
+    assert asyncio.run(layer.receive("a")) == {"type": "x"}
+    trio.run(layer.group_send, "g", {"type": "y"})
+    assert trio.run(layer.receive, "a") == {"type": "y"}
+    assert "parent" not in layer.channels
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_layer_works_in_a_child_that_was_forked_while_a_thread_held_its_lock() -> None:
+    layer = InMemoryChannelLayer()
+    layer.send("parent", {"type": "x"})
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with layer._lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = multiprocessing.get_context("fork").Process(target=_use, args=(layer,))
+    child.start()
+    child.join()
+    done.set()
+    thread.join()
+    assert child.exitcode == 0
+    assert layer.channels["parent"].qsize() == 1
 
 
 # Few names and a small capacity, so that channels fill and groups overlap.
