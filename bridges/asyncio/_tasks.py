@@ -71,7 +71,7 @@ async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         _owner.reset(token)
         if owner.tasks:
             for task in owner.tasks:
-                if task.done():  # and its callback is on the way
+                if task.done() or task.cancelling():  # it ends, and that is known
                     continue
                 logger.warning(
                     "%r is cancelled, since the scope in whose code it was started has ended "

@@ -23,6 +23,7 @@ from ..asyncio._tasks import run_owner
 from ..django.database import database_guard
 from ..threads import Lease, run_sync
 from ._intake import Intake, let_others_run
+from ._words import handling, note, whereabouts
 from .exceptions import StopConsumer
 
 if TYPE_CHECKING:
@@ -144,10 +145,16 @@ class Incarnations:
             consumer = type(previous)(**previous._initkwargs)
             mine, kept = vars(consumer), vars(previous)
             mine.update({name: kept[name] for name in OF_THE_CONNECTION if name in kept})
-            await _begin(consumer, restart.cause, previous)
+            consumer._intake = self._intake
+            try:
+                await _begin(consumer, restart.cause, previous)
+            except BaseException:
+                await consumer._end_children()
+                raise
         except StopConsumer:
             return False
         except Exception as error:
+            note(error, whereabouts(previous, handling(RESTARTING)))
             if not self.go_on(error):
                 await previous._leave(RESTARTING, self._intake.mailbox)
                 raise

@@ -19,6 +19,7 @@ after the consumer has closed, is ignored. Unlike there only a hundred times: th
 raises `ClientDisconnected`, which ends the handler, though not the consumer.
 """
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,11 +35,14 @@ from ...runtime._types import Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour, speaks
 from ...runtime.layers import DONE
 from ...runtime.restarting import ANSWERED_ONCE, EXTENSION, INTENSITY, PERIOD
-from ...runtime.scopes import EVENTS, MESSAGES
+from ...runtime.scopes import EVENTS, MESSAGES, ScopeActor
 from ..asyncio import call_app
 from ..django.database import database_guard
 from ..threads import run_sync
 from . import DEFAULT_CHANNEL_LAYER
+from ._children import Child, Children, name_of, on_hosted_loop, own_tasks
+from ._handlers import find_handler
+from ._handlers import get_handler_name as get_handler_name
 from ._incarnations import Incarnations, opts_in
 from ._intake import (
     LAST,
@@ -52,6 +56,7 @@ from ._intake import (
 )
 from ._outlet import DirectOutlet, Outlet, WrappedOutlet, sink_of
 from ._unheard import TURNING, Unheard
+from ._words import handling, note, whereabouts
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
 from .exceptions import StopConsumer
@@ -62,18 +67,7 @@ __all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
 
 logger = logging.getLogger("greenroom.channels")
 
-# Handlers that the consumer classes define for messages of ASGI's protocols. Their other
-# methods, such as `close`, are not for a message's type to call.
-PROTOCOL_HANDLERS: Final = frozenset(
-    {
-        "http_disconnect",
-        "http_request",
-        "websocket_connect",
-        "websocket_disconnect",
-        "websocket_receive",
-    }
-)
-
+CANCELLED: Final[dict[str, Message]] = {"websocket": {"code": 1012}}  # the server is stopping
 
 # What a consumer is told after one of its handlers has failed: the connection will be closed.
 # These are the scopes of ASGI's own, whose clients come and leave.
@@ -83,21 +77,7 @@ GOODBYES: Final[dict[str, Message]] = {
 }
 
 
-def get_handler_name(message: Message) -> str:
-    """Give the name of the method that handles `message`.
-
-    >>> get_handler_name({"type": "chat.message"})
-    'chat_message'
-
-    Raises:
-        ValueError: the message has no type, or one that names a private method.
-    """
-    if "type" not in message:
-        raise ValueError("Incoming message has no 'type' attribute")
-    name: str = message["type"].replace(".", "_")
-    if name.startswith("_"):
-        raise ValueError("Malformed type in message (leading underscore)")
-    return name
+CLEANUP: Final = 2.0  # seconds for `disconnect` of a consumer that is cancelled
 
 
 class AsyncConsumer:
@@ -121,8 +101,14 @@ class AsyncConsumer:
     restart_period: ClassVar[float] = PERIOD
     """In seconds."""
 
-    # Message type -> handler name, for types that were found to have one. One dict a class.
-    _handler_names: ClassVar[dict[str, str]] = {}
+    # Message type -> handler name, for types that were found to have one: two dicts a class,
+    # and whichever is for the message in hand.
+    _client_handlers: ClassVar[dict[str, str]] = {}
+    _layer_handlers: ClassVar[dict[str, str]] = {}
+    _handler_names = _client_handlers
+
+    _intake: Intake | None = None  # while it is served
+    _children: Children | None = None
 
     _restarts: ClassVar[bool] = False
     _initkwargs: Mapping[str, Any] = MappingProxyType({})  # what another instance is made with
@@ -135,7 +121,8 @@ class AsyncConsumer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._handler_names = {}
+        cls._client_handlers = cls._handler_names = {}
+        cls._layer_handlers = {}
         cls._restarts = opts_in(cls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,13 +137,18 @@ class AsyncConsumer:
         flavour = self.greenroom_flavour
         if flavour == "both" and layer is not None and not hasattr(layer, "subscribe"):
             flavour = "asyncio"  # a layer of somebody else, who wrote it for asyncio
-        if flavour == "both" or (flavour == "trio") == trio.lowlevel.in_trio_task():
-            await self._serve(layer, scope, receive, send)
+        in_trio = trio.lowlevel.in_trio_task()
+        if flavour == "both" or (flavour == "trio") == in_trio:
+            if in_trio or on_hosted_loop():  # where each scope owns its tasks anyway
+                await self._serve(layer, scope, receive, send)
+            else:
+                await own_tasks(self._serve, layer, scope, receive, send)
         else:
             serve = speaks(flavour)(partial(self._serve, layer))
             await call_app(serve, scope, receive, send)
 
     async def _serve(self, layer: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        vars(self).pop("_unheard", None)  # of the connection before, where an instance is the app
         self.scope = scope
         self.channel_layer = layer
         self.base_send = self._make_base_send(send)
@@ -167,12 +159,18 @@ class AsyncConsumer:
         if source is not None and (layer is None or subscribe is not None):
             intake = DirectIntake(source)
         else:
-            intake = PumpedIntake(self._unheard)
-            pumps.append((receive, EVENTS))
+            is_job = scope.get("type") == "channel" and isinstance(source, ScopeActor)
+            intake = PumpedIntake(self._unheard, scope, source if is_job else None)
+            if not is_job:
+                pumps.append((receive, EVENTS))
         subscription = None
         try:
             if layer is not None:
-                self.channel_name = await layer.new_channel()
+                try:
+                    self.channel_name = await layer.new_channel()
+                except Exception as error:
+                    note(error, whereabouts(self, "opening its channel"))
+                    raise
                 self.channel_receive = partial(layer.receive, self.channel_name)
                 if subscribe is not None:
                     subscription = subscribe(self.channel_name, intake.mailbox, MESSAGES)
@@ -207,14 +205,15 @@ class AsyncConsumer:
 
     async def _handle_all(self, intake: Intake, incarnations: Incarnations | None = None) -> None:
         """Handle messages to the end, or until another instance shall take this one's place."""
+        self._intake = intake
         threads: HandlerThreads | None = None
         if not self._sync and not trio.lowlevel.in_trio_task():
             threads = HandlerThreads()
             await threads.open()
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             while True:
-                error, message = await read(intake, self.dispatch, threads)
+                error, message = await read(intake, self, threads)
                 if (
                     not isinstance(error, ClientDisconnected)
                     or message is None
@@ -230,23 +229,35 @@ class AsyncConsumer:
                     await threads.renew()
             if isinstance(error, StopConsumer):
                 return
+            if not isinstance(error, Exception):
+                await self._leave_at_once(error, message, intake.mailbox)
+                raise error
+            doing = intake.waits_for if message is None else handling(message)
+            note(error, whereabouts(self, doing))
             if incarnations is not None and message is not None and incarnations.go_on(error):
                 return
             await self._leave(message, intake.mailbox)
             raise error
         finally:
             del error  # its traceback holds this frame: no reference cycle
-            if threads is not None:
-                await threads.aclose()
+            try:
+                await self._end_children()
+            finally:
+                self._intake = None
+                if threads is not None:
+                    await threads.aclose()
 
-    async def _leave(self, message: Message | None, mailbox: Mailbox) -> None:
+    async def _leave(
+        self, message: Message | None, mailbox: Mailbox, goodbye: Message | None = None
+    ) -> None:
         """Clean up after the handler of `message` has failed, as if the client had left.
 
         If it has, then it is told with the client's own code. A connection that failed
         to begin has no end: then only the groups are left.
         """
-        goodbye = GOODBYES.get(self.scope["type"])
-        kind = None if message is None else message.get("type")
+        goodbye = goodbye or GOODBYES.get(self.scope["type"])
+        of_client = self._handler_names is not self._layer_handlers
+        kind = message.get("type") if message is not None and of_client else None
         if goodbye is None or kind == goodbye["type"]:
             return
         while mailbox.depth(EVENTS):
@@ -257,12 +268,42 @@ class AsyncConsumer:
             if kind == "websocket.connect":
                 await self._leave_groups()
             else:
+                self._handler_names = self._client_handlers
                 await self.dispatch(dict(goodbye))
         except (StopConsumer, ClientDisconnected):
             return
-        except Exception:
+        except Exception as error:
             # The first failure is the one that the server shall learn of.
+            note(error, whereabouts(self, handling(goodbye)))
             logger.exception("%s failed again while it was disconnected", type(self).__name__)
+
+    async def _leave_at_once(
+        self, error: BaseException, message: Message | None, mailbox: Mailbox
+    ) -> None:
+        """Clean up, in a limited time, when the consumer is cancelled; not for other `error`s."""
+        if isinstance(error, GeneratorExit | KeyboardInterrupt):
+            return
+        if message is not None:
+            words = whereabouts(self, handling(message))
+            logger.warning("cancelled %s", words)
+        kind = self.scope["type"]
+        if kind not in GOODBYES:
+            return
+        goodbye = GOODBYES[kind] | CANCELLED.get(kind, {})
+        if trio.lowlevel.in_trio_task():
+            with trio.move_on_after(CLEANUP, shield=True) as scope:
+                await self._leave(message, mailbox, goodbye)
+            late = scope.cancelled_caught
+        else:
+            try:
+                async with asyncio.timeout(CLEANUP):
+                    await self._leave(message, mailbox, goodbye)
+                late = False
+            except TimeoutError:
+                late = True
+        if late:
+            words = whereabouts(self, handling(goodbye))
+            logger.error("cancelled again after %s seconds %s", CLEANUP, words)
 
     async def _leave_groups(self) -> None:
         """Leave the groups that the class has joined by itself."""
@@ -282,6 +323,38 @@ class AsyncConsumer:
         """
         return DONE
 
+    def start_soon(self, fn: Callable[..., Awaitable[object]], *args: Any) -> Child:
+        """Start a task that runs `fn(*args)` beside the handlers, and ends with the consumer.
+
+        It is cancelled and awaited after `disconnect`, whatever the reason. If it fails, so
+        does the consumer, once the handler that runs has returned: it disconnects, or is
+        restarted in place. The consumer's methods may be called in the task, `send` too.
+        Without it, a long handler holds back all that is to be handled after it.
+
+        Returns:
+            The task, which has a `cancel()`.
+
+        Raises:
+            RuntimeError: nobody serves this consumer, or it has ended.
+        """
+        if self._intake is None:
+            raise RuntimeError(
+                f"{name_of(fn)} can't be started: {type(self).__name__} is not being served"
+            )
+        if self._children is None:
+            self._children = Children(self._intake.crash_with)
+        return self._children.start_soon(fn, args)
+
+    async def _end_children(self) -> None:
+        if self._children is None:
+            return
+        await self._children.aclose()
+        self._children = None
+        if self._intake is not None and self._intake.crash is not None:
+            (error, name), self._intake.crash = self._intake.crash, None
+            note(error, whereabouts(self, f"in its task {name}"))
+            logger.error("a task failed while its consumer was ending", exc_info=error)
+
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message`.
 
@@ -299,17 +372,14 @@ class AsyncConsumer:
         return handler
 
     def _find_handler(self, message: Message) -> str:
-        name = get_handler_name(message)
-        owner = next((cls for cls in type(self).__mro__ if name in cls.__dict__), None)
-        handler = getattr(self, name, None)
-        ours = owner is not None and owner.__module__.startswith(__package__)
-        if owner is None:  # an attribute of the instance, such as `scope`, or nothing
-            ours = name in AsyncConsumer.__annotations__
-        if not callable(handler) or (ours and name not in PROTOCOL_HANDLERS):
-            if message["type"] in LAST:
+        names = self._handler_names
+        from_layer = names is self._layer_handlers
+        name = find_handler(self, message, from_layer=from_layer)
+        if name is None:
+            if message["type"] in LAST and not from_layer:
                 raise StopConsumer  # nothing follows it, and the class has nothing to clean up
             raise ValueError(f"No handler for message type {message['type']}")
-        self._handler_names[message["type"]] = name
+        names[message["type"]] = name
         return name
 
     async def send(self, message: Message) -> None:

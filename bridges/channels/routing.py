@@ -7,9 +7,8 @@ path has no route is answered with HTTP 404 where the server can do that, instea
 an error with a traceback for every stray client.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from logging import getLogger
 from typing import Any, ClassVar, TypeAlias
 
 from django.conf import settings
@@ -26,12 +25,11 @@ from django.urls.resolvers import (
 from ...runtime._types import App, Receive, Scope, Send
 from ...runtime.flavours import Flavour
 from ..asyncio import call_app
+from ._refusal import answer_lifespan, is_refusable, refuse
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
 
 Pattern: TypeAlias = RoutePattern | RegexPattern | LocalePrefixPattern
-
-logger = getLogger("greenroom.channels.routing")
 
 
 def get_default_application() -> App:
@@ -68,14 +66,22 @@ class ProtocolTypeRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Pass the connection on.
 
+        What has no application is refused, as a path without a route is; the lifespan of a
+        server is then answered here.
+
         Raises:
-            ValueError: no application is mapped to this type.
+            ValueError: no application is mapped to this type, and it is no server's.
         """
         protocol = scope["type"]
         application = self.application_mapping.get(protocol)
-        if application is None:
-            raise ValueError(f"No application configured for scope type {protocol!r}")
-        return await call_app(application, scope, receive, send)
+        if application is not None:
+            return await call_app(application, scope, receive, send)
+        error = f"No application configured for scope type {protocol!r}"
+        if "asgi" in scope and protocol == "lifespan":
+            return await answer_lifespan(receive, send)
+        if is_refusable(scope):
+            return await refuse(error, scope, receive, send)
+        raise ValueError(error)
 
 
 class ChannelNameRouter:
@@ -134,9 +140,12 @@ class URLRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Pass the connection on to the first route that matches.
 
+        Where none does the client gets 404, or 403 for a WebSocket of a server that can't
+        deny one with a response; a warning in the log names the path.
+
         Raises:
             Resolver404: none does, and an outer router may have another route.
-            ValueError: none does, or the scope has no path.
+            ValueError: none does, and it is no server's scope; or it has no path.
         """
         nested = "path_remaining" in scope
         path = scope["path_remaining"] if nested else scope.get("path")
@@ -144,7 +153,7 @@ class URLRouter:
             raise ValueError("No 'path' key in connection scope, cannot route URLs")
         root = "" if nested else scope.get("root_path", "")
         if root and not path.startswith(root):
-            raise ValueError(f"No route found for path {path!r}.")
+            return await self._find_nothing(path, scope, receive, send)
         path = path.removeprefix(root).lstrip("/")
         outer = scope.get("url_route", {})
         for pattern, route in self._table:
@@ -163,9 +172,13 @@ class URLRouter:
                 continue  # nothing below that route matched
         if nested:
             raise Resolver404({"path": path})
-        if "websocket.http.response" in (scope.get("extensions") or {}):
-            return await _answer_404(scope, receive, send)
-        raise ValueError(f"No route found for path {path!r}.")
+        return await self._find_nothing(path, scope, receive, send)
+
+    async def _find_nothing(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        error = f"No route found for path {path!r}."
+        if not is_refusable(scope):
+            raise ValueError(error)
+        await refuse(error, scope, receive, send)
 
 
 def _prefix(route: URLPattern) -> Pattern:
@@ -176,16 +189,3 @@ def _prefix(route: URLPattern) -> Pattern:
     if isinstance(pattern, RegexPattern):
         return RegexPattern(str(pattern), pattern.name, is_endpoint=False)
     raise ValueError(f"{route}: a URLRouter cannot stand behind a {type(pattern).__name__}")
-
-
-async def _answer_404(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a WebSocket that has no route, as the extension for denial responses says."""
-    logger.warning("No route found for the WebSocket path %r", scope["path"])
-    await receive()  # websocket.connect
-    body = b"Not Found"
-    headers: Iterable[tuple[bytes, bytes]] = [
-        (b"content-type", b"text/plain"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})

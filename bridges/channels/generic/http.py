@@ -1,13 +1,30 @@
 """A consumer of HTTP requests: `handle(body)`, and handlers for the channel layer beside it.
 
-Source: `channels.generic.http` 4.3. Unlike there, a response that `handle` has begun and not
-finished stays open, and a handler of the channel layer may go on with it: long-polling.
+`handle` runs while the client is connected: when it leaves, `handle` is cancelled, and
+`disconnect` runs. Once the whole response was sent, `handle` may go on for as long as it
+likes. The request does not end with `handle`, but with its response:
+
+    long polling            `handle` joins a group and returns; a handler of the channel
+                            layer answers
+    server-sent events      `handle` begins the response, and it or a handler of the
+                            channel layer goes on with it, or a task of `start_soon`
+
+As in every consumer, handlers run one at a time, and so messages of the channel layer wait
+while `handle` runs. One that lives by them returns, or starts what goes on beside them by
+`start_soon`.
+
+Source: `channels.generic.http` 4.3. Unlike there, the request may be answered after `handle`
+has returned, and a client that leaves is noticed.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from enum import Enum
+from typing import Any, Final, final
 
-from ....runtime._types import Message
+from ....runtime._types import Message, Send
+from ....runtime.scopes import EVENTS
+from .._handlers import has_layer_handlers
+from .._intake import call_while
 from ..consumer import AsyncConsumer
 from ..exceptions import StopConsumer
 
@@ -15,17 +32,62 @@ __all__ = ["AsyncHttpConsumer"]
 
 Headers = Iterable[tuple[bytes, bytes]]
 
+# The messages that end a response: without `more_body`, or in any case.
+LAST_PARTS: Final = frozenset({"http.response.body", "http.response.pathsend"})
+
+
+class Response(Enum):
+    """How far the response to a request is."""
+
+    AWAITED = "awaited"
+    BEGUN = "begun"
+    ENDED = "ended"  # its last part was handed to the server
+
+
+@final
+class Exchange:
+    """One request and what was sent in answer to it."""
+
+    __slots__ = ("_send", "handled", "left", "response")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.response = Response.AWAITED
+        self.handled = False  # `handle` has returned
+        self.left = False  # `disconnect` has been called
+
+    def answered(self) -> bool:
+        """Tell whether the whole response was sent."""
+        return self.response is Response.ENDED
+
+    async def send(self, message: Message) -> None:
+        """Send one message, and learn from it how far the response is."""
+        before = self.response
+        kind = message.get("type")
+        if kind == "http.response.start":
+            self.response = Response.BEGUN
+        elif kind in LAST_PARTS and not message.get("more_body"):
+            # A server may say at once that the exchange is over, before `send` returns.
+            self.response = Response.ENDED
+        try:
+            await self._send(message)
+        except BaseException:
+            self.response = before
+            raise
+
 
 class AsyncHttpConsumer(AsyncConsumer):
     """One HTTP request, whose whole body goes to `handle`."""
 
     _can_restart = False
+    _exchange: Exchange | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 -- as in Channels
         self.body: list[bytes] = []
-        self._handled = False  # `handle` has returned
-        self._answering = False  # a response has begun and has not ended
-        self._left = False  # `disconnect` has been called
+
+    def _make_base_send(self, send: Send) -> Send:
+        self._exchange = Exchange(send)
+        return self._exchange.send
 
     async def send_headers(
         self, *, status: int = 200, headers: Headers | dict[bytes, bytes] | None = None
@@ -36,7 +98,6 @@ class AsyncHttpConsumer(AsyncConsumer):
         await self.send(
             {"type": "http.response.start", "status": status, "headers": list(headers or ())}
         )
-        self._answering = True
 
     async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
         """Send a part of the body, the last one unless there is `more_body`.
@@ -47,7 +108,6 @@ class AsyncHttpConsumer(AsyncConsumer):
         if not isinstance(body, bytes):
             raise AssertionError("Body is not bytes")  # noqa: TRY004
         await self.send({"type": "http.response.body", "body": body, "more_body": more_body})
-        self._answering = more_body
 
     async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
         """Send a whole response; `headers` is passed on to `send_headers`."""
@@ -55,7 +115,10 @@ class AsyncHttpConsumer(AsyncConsumer):
         await self.send_body(body)
 
     async def handle(self, body: bytes) -> None:
-        """Answer the request: override it."""
+        """Answer the request, or begin to: override it.
+
+        It is cancelled when the client leaves before the whole response was sent.
+        """
         raise NotImplementedError("Subclasses of AsyncHttpConsumer must provide a handle() method.")
 
     async def disconnect(self) -> None:
@@ -64,23 +127,57 @@ class AsyncHttpConsumer(AsyncConsumer):
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message`; end once the request is handled and answered."""
         await super().dispatch(message)
-        if self._handled and not self._answering:
-            await self._disconnect_once()
-            raise StopConsumer
+        await self._end_if_over()
 
     async def http_request(self, message: Message) -> None:
         """Gather the body, and call `handle` when it is complete."""
-        self.body.append(message.get("body", b""))
-        if not message.get("more_body"):
-            await self.handle(b"".join(self.body))
-            self._handled = True
+        exchange = self._exchange
+        if exchange is not None and exchange.handled:
+            return  # a request has one body
+        if "body" in message:
+            self.body.append(message["body"])
+        if message.get("more_body"):
+            return
+        body = b"".join(self.body)
+        if exchange is None or self._intake is None:  # called by hand
+            await self.handle(body)
+            return
+        try:
+            await call_while(self._intake, exchange.answered, self.handle, body)
+        except StopConsumer:
+            await self._disconnect_once()
+            raise
+        exchange.handled = True
+        await self._end_if_over()
 
     async def http_disconnect(self, message: Message) -> None:  # noqa: ARG002
         """Call `disconnect` and end."""
         await self._disconnect_once()
         raise StopConsumer
 
+    async def _end_if_over(self) -> None:
+        exchange = self._exchange
+        if exchange is None or not exchange.handled or self._client_has_left():
+            return
+        if exchange.response is Response.AWAITED and self._may_still_answer():
+            return
+        if exchange.response is not Response.BEGUN:
+            await self._disconnect_once()
+            raise StopConsumer
+
+    def _client_has_left(self) -> bool:
+        """Tell whether `http.disconnect` is there to be handled next."""
+        return self._intake is not None and self._intake.mailbox.depth(EVENTS) > 0
+
+    def _may_still_answer(self) -> bool:
+        """Tell whether anybody is there who could begin the response after `handle`."""
+        return bool(self._children) or (
+            self.channel_layer is not None and has_layer_handlers(type(self))
+        )
+
     async def _disconnect_once(self) -> None:
-        if not self._left:
-            self._left = True
+        exchange = self._exchange
+        if exchange is None or not exchange.left:
+            if exchange is not None:
+                exchange.left = True
             await self.disconnect()

@@ -79,7 +79,8 @@ async def test_what_keeps_it_from_one_restart_more_is_noted_on_the_last_crash(
     assert failure.levelno == logging.ERROR
     assert failure.exc_info is not None
     assert failure.exc_info[1] is not None
-    (note,) = failure.exc_info[1].__notes__
+    where, note = failure.exc_info[1].__notes__
+    assert where.endswith("handling websocket.receive")
     assert "more than 0 restarts within 5 seconds" in note
 
 

@@ -1,0 +1,187 @@
+"""Tasks that end with their consumer: those it starts by name, and those of its asyncio code.
+
+`start_soon` gives a consumer children: their crash is its own, and its end is theirs. A
+task from a plain `asyncio.create_task()` ends with its consumer, too, on every server: on
+the loop that Greenroom hosts each scope owns its tasks anyway, and `own_tasks` does the
+same on the loop of another server.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, final
+
+import trio
+
+from ...runtime._errors import ApplicationExited
+from ..asyncio import HostedLoop, TaskCancelled
+from ..asyncio._tasks import AnyTask, end_tasks, register_task, run_owner
+
+TaskFactory = Callable[..., "asyncio.Future[Any]"]
+
+
+@final
+class Child:
+    """A task that a consumer has started by `start_soon`."""
+
+    __slots__ = ("_children", "_fn", "_scope", "_task", "ended")
+
+    def __init__(self, children: "Children", fn: Callable[..., Awaitable[object]]) -> None:
+        self._children = children
+        self._fn = fn
+        self._scope: trio.CancelScope | None = None
+        self._task: AnyTask | None = None
+        self.ended: trio.Event | None = None
+
+    def __repr__(self) -> str:
+        return f"<Child {name_of(self._fn)}>"
+
+    def cancel(self) -> None:
+        """Ask the task to end; its consumer goes on. From the consumer's own code."""
+        if self._scope is not None:
+            self._scope.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def start(self, args: tuple[Any, ...]) -> AnyTask | None:
+        """Start `fn(*args)` in the flavour that runs."""
+        if trio.lowlevel.in_trio_task():
+            self._scope = trio.CancelScope()
+            self.ended = trio.Event()
+            context = contextvars.copy_context()
+            trio.lowlevel.spawn_system_task(self._run, args, name=self._fn, context=context)
+        else:
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(args), name=name_of(self._fn)
+            )
+        return self._task
+
+    async def _run(self, args: tuple[Any, ...]) -> None:
+        try:
+            if self._scope is None:
+                await self._fn(*args)
+            else:
+                with self._scope:
+                    await self._fn(*args)
+        except Exception as error:  # noqa: BLE001 -- it is the consumer's to raise
+            self._children.failed(self, error)
+        except asyncio.CancelledError as error:
+            if self._task is None or self._task.cancelling():
+                raise
+            # Nobody has asked for it: something that it awaited was cancelled.
+            cancelled = TaskCancelled()
+            cancelled.__cause__ = error
+            self._children.failed(self, cancelled)
+        except SystemExit as error:
+            exited = ApplicationExited(error.code)
+            exited.__cause__ = error
+            self._children.failed(self, exited)
+        finally:
+            self._children.discard(self)
+            if self.ended is not None:
+                self.ended.set()
+
+
+@final
+class Children:
+    """The tasks of one instance of a consumer.
+
+    Args:
+        crash: told of a task's failure, and of its function's name.
+    """
+
+    __slots__ = ("_closed", "_crash", "_running", "_tasks")
+
+    def __init__(self, crash: Callable[[Exception, str], object]) -> None:
+        self._crash = crash
+        self._running: set[Child] = set()
+        self._tasks: set[AnyTask] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start_soon(self, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> Child:
+        """Start a task.
+
+        Raises:
+            RuntimeError: the consumer has ended.
+        """
+        if self._closed:
+            raise RuntimeError(f"{name_of(fn)} can't be started: the consumer has ended")
+        child = Child(self, fn)
+        task = child.start(args)
+        self._running.add(child)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return child
+
+    def failed(self, child: Child, error: Exception) -> None:
+        """Learn of a task's failure."""
+        self._crash(error, name_of(child._fn))
+
+    def discard(self, child: Child) -> None:
+        """Learn of a task's end."""
+        self._running.discard(child)
+
+    async def aclose(self) -> None:
+        """Cancel the tasks and wait for their end; no other can be started from now on."""
+        self._closed = True
+        if self._tasks:
+            await end_tasks(self._tasks)
+        if self._running and trio.lowlevel.in_trio_task():
+            with trio.CancelScope(shield=True):
+                for child in list(self._running):
+                    child.cancel()
+                for child in list(self._running):
+                    if child.ended is not None:
+                        await child.ended.wait()
+
+
+def name_of(fn: Callable[..., object]) -> str:
+    """Give the name of a function, as a reader of its code knows it."""
+    return getattr(fn, "__qualname__", None) or repr(fn)
+
+
+def on_hosted_loop() -> bool:
+    """Tell whether the loop that runs is one that Greenroom hosts."""
+    return isinstance(asyncio.get_running_loop(), HostedLoop)
+
+
+async def own_tasks(fn: Callable[..., Awaitable[object]], *args: Any) -> None:
+    """Under asyncio: await `fn(*args)` as the owner of the tasks that are created within.
+
+    For loops of other servers: they get a task factory, around the one that they have.
+    """
+    loop = asyncio.get_running_loop()
+    factory = loop.get_task_factory()
+    if not isinstance(factory, OwningFactory):
+        loop.set_task_factory(OwningFactory(factory))
+    await run_owner(fn, *args)
+
+
+@final
+class OwningFactory:
+    """A task factory that notes each task with the scope in whose code it was created.
+
+    Args:
+        inner: makes the tasks; asyncio itself if None.
+    """
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: TaskFactory | None) -> None:
+        self._inner: Final = inner
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any
+    ) -> "asyncio.Future[Any]":
+        """Make a task, and note whose it is."""
+        task: Any
+        if self._inner is None:
+            task = asyncio.Task(coro, loop=loop, **kwargs)
+        else:
+            task = self._inner(loop, coro, **kwargs)
+        register_task(task, kwargs.get("context"))
+        return task  # type: ignore[no-any-return]
