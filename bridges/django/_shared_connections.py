@@ -208,7 +208,7 @@ def _take_turns(connection: Any) -> None:
                 turns.let_go(_TRANSACTION)
             turns.give()
 
-    connection.set_autocommit = take_turns  # type: ignore[method-assign]
+    connection.set_autocommit = take_turns
 
 
 def _end_turn(connection: BaseDatabaseWrapper) -> None:

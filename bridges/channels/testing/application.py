@@ -1,0 +1,247 @@
+"""Talking to any ASGI application in a test, without a server.
+
+Source: `channels.testing` 4.3 and `asgiref.testing`, by observing them. Unlike there, a
+test may run under trio as well as under asyncio, and nobody waits for a message that can't
+come any more, because the application has ended.
+"""
+
+import asyncio
+from math import inf
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import trio
+
+from ....runtime._types import App, Message, Scope
+from ....runtime.layers import Waiter
+from ._errors import ApplicationStopped
+from ._queue import MessageQueue
+from ._running import Running, single_callable, start, wait_for_end
+
+__all__ = ["ApplicationCommunicator", "ApplicationStopped"]
+
+
+class ApplicationCommunicator:
+    """Runs an ASGI application, sends messages to it, and receives what it sends.
+
+    The application starts when it is first needed, and runs beside the test: on the same
+    asyncio loop, or under trio, where what is written for asyncio gets a loop by itself.
+
+    ```python
+    async def test_something():
+        communicator = ApplicationCommunicator(application, {"type": "http", ...})
+        await communicator.send_input({"type": "http.request", "body": b"chunk one"})
+        message = await communicator.receive_output()
+        await communicator.wait()
+    ```
+
+    As a context manager, `async with ApplicationCommunicator(...) as communicator`, it ends
+    the application with the block, and raises what that has raised, unless the block has
+    failed already.
+
+    What an application has raised is raised by the next call of the test, each time.
+
+    Args:
+        application: an ASGI application: a consumer's `as_asgi()`, a router, a middleware,
+            an instance of a consumer, or anything else.
+        scope: what it is called with.
+        destructive_timeouts: whether it is cancelled when `receive_output` or `wait` run out
+            of time, as Channels does; the class attribute of this name if None.
+    """
+
+    destructive_timeouts: ClassVar[bool] = True
+    """Whether an application that has not answered in time is cancelled, as in Channels.
+
+    With False in a subclass, or as an argument, it goes on, and may be asked again. Then
+    `wait` (and `disconnect`) raise TimeoutError, too; Channels passes over it in silence.
+    """
+
+    scope: Scope
+
+    def __init__(
+        self, application: Any, scope: Scope, *, destructive_timeouts: bool | None = None
+    ) -> None:
+        self._future: Running | None = None
+        self._stopped: str | None = None  # why this communicator has cancelled it
+        self._destructive = (
+            self.destructive_timeouts if destructive_timeouts is None else destructive_timeouts
+        )
+        self.application: App = single_callable(application)
+        self.scope = scope
+        self.input_queue = MessageQueue()
+        self.output_queue = MessageQueue()
+
+    @property
+    def future(self) -> Any:
+        """The running application, started if it was not: an `asyncio.Task`.
+
+        Under trio something with the methods that tests use of one: `done`, `result`,
+        `exception`, `cancel`, `cancelled`; it may be awaited.
+        """
+        return self._running()
+
+    def _running(self) -> Running:
+        if self._future is None:
+            self._future = start(
+                self.application, self.scope, self.input_queue.get, self.output_queue.put
+            )
+        return self._future
+
+    async def send_input(self, message: Message) -> None:
+        """Send one message to the application.
+
+        Raises:
+            Exception: what the application has raised.
+            ApplicationStopped: it was cancelled.
+        """
+        self._raise_end()
+        await self.input_queue.put(message)
+
+    async def receive_output(self, timeout: float | None = 1) -> Message:
+        """Receive one message that the application sends.
+
+        Raises:
+            Exception: what the application has raised.
+            ApplicationStopped: it was cancelled.
+            TimeoutError: there was no message within `timeout` seconds, or the application
+                has ended without one. In the first case it is cancelled, unless
+                `destructive_timeouts` says otherwise.
+        """
+        self._raise_end()
+        if await self._wait(timeout, for_output=True):
+            return self.output_queue.get_nowait()
+        self._raise_end()
+        if self._running().done():
+            raise TimeoutError("the application has ended, and sends nothing any more")
+        if self._destructive:
+            await self._cancel(f"it had sent nothing within the {timeout} s of receive_output()")
+        raise TimeoutError(f"the application has sent nothing within {timeout} seconds")
+
+    async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:  # noqa: ARG002
+        """Tell whether the application sends nothing for `timeout` seconds.
+
+        `interval` is there for Channels' sake: nothing is polled. Where time is virtual
+        (`virtual_time`, `autojump_clock`), waiting for an hour takes none.
+
+        Raises:
+            Exception: what the application had raised before.
+            ApplicationStopped: it was cancelled before.
+        """
+        self._raise_end()
+        return not await self._wait(timeout, for_output=True)
+
+    async def wait(self, timeout: float | None = 1) -> None:
+        """Wait for the end of the application; one that does not end in time is cancelled.
+
+        Raises:
+            Exception: what the application has raised.
+            TimeoutError: it goes on, with `destructive_timeouts` off.
+        """
+        running = self._running()
+        in_time = False
+        try:
+            await self._wait(timeout, for_output=False)
+            in_time = running.done()
+        finally:
+            # The test's own cancellation ends the application, too.
+            if not in_time and self._destructive:
+                await self._cancel(f"it had not ended within the {timeout} s of wait()")
+        if not running.done():
+            raise TimeoutError(f"the application has not ended within {timeout} seconds")
+        if not running.cancelled():
+            running.result()
+
+    def stop(self, exceptions: bool = True) -> None:
+        """Cancel the application; of one that has ended raise what it has raised.
+
+        Args:
+            exceptions: False raises nothing.
+        """
+        if self._future is None:
+            return
+        if not self._future.done():
+            self._stopped = "stop() was called"
+            self._future.cancel()
+        elif exceptions:
+            self._raise_end()
+
+    def __del__(self) -> None:
+        try:
+            if getattr(self, "_future", None) is not None:
+                self.stop(exceptions=False)
+        except RuntimeError:  # its loop has ended before
+            pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        running = self._future
+        if running is None:
+            return
+        if not running.done():
+            if error is None:
+                await self._say_goodbye()
+            await self._cancel("the block of its communicator has ended")
+        if error is None and not running.cancelled():
+            running.result()
+
+    async def _say_goodbye(self) -> None:
+        """Let the application know that its block ends well."""
+
+    def _raise_end(self) -> None:
+        """Raise what the application has raised, if it has ended."""
+        running = self._running()
+        if not running.done():
+            return
+        if running.cancelled():
+            raise ApplicationStopped(self._stopped or "by itself, or by the test")
+        running.result()
+
+    async def _cancel(self, reason: str) -> None:
+        """Cancel the application, and wait for its end; raise what it raises meanwhile."""
+        running = self._running()
+        if running.done():
+            return
+        self._stopped = reason
+        running.cancel()
+        await wait_for_end(running)
+        if not running.cancelled():
+            running.result()
+
+    async def _wait(self, seconds: float | None, *, for_output: bool) -> bool:
+        """Wait for a message or the application's end; tell whether there is a message.
+
+        Only for its end, if not `for_output`.
+        """
+        running, queue = self._running(), self.output_queue
+        if running.done() or (for_output and not queue.empty()):
+            return not queue.empty()
+        waiter = Waiter()
+
+        def wake(_running: object) -> None:
+            waiter.wake()
+
+        running.add_done_callback(wake)
+        if for_output:
+            queue.wake_with(waiter)
+        try:
+            if trio.lowlevel.in_trio_task():
+                with trio.move_on_after(inf if seconds is None else max(seconds, 0)):
+                    await waiter.wait()
+            else:
+                try:
+                    async with asyncio.timeout(seconds):
+                        await waiter.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            running.remove_done_callback(wake)
+            if for_output:
+                queue.forget(waiter)
+        return not queue.empty()
