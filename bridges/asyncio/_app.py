@@ -19,6 +19,7 @@ from ...runtime.flavours import flavour_of, speaks
 from ...runtime.restarting import carry_mark
 from ...runtime.scopes import ScopeActor
 from ._errors import NoHostedLoop
+from ._lasting import lasting_hosted_loop
 from ._loop import HostedLoop, current_hosted_loop, wait_future
 from ._scope import HostedScope
 from ._tasks import run_owner
@@ -30,10 +31,12 @@ def call_app(app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[
     A plain function, since routers stand many levels deep and each level that waits is
     memory for every open connection. An asyncio application under trio runs in a copy of
     the caller's context, as one task that owns every task it creates: those are cancelled
-    and awaited at its end.
+    and awaited at its end. Where the trio program hosts no loop, one is opened, and stays
+    until the program ends.
 
     Raises:
-        NoHostedLoop: the application speaks the other flavour, and nothing leads there.
+        NoHostedLoop: the application speaks the other flavour, and nothing leads there: trio
+            does not run here, or cannot host a loop.
         TaskCancelled: the application cancelled its own asyncio task.
     """
     flavour = flavour_of(app)
@@ -47,17 +50,15 @@ def call_app(app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[
 
 async def _call_in_asyncio(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     await trio.lowlevel.checkpoint_if_cancelled()
-    await wait_future(_start_in_asyncio(app, scope, receive, send))
+    loop = current_hosted_loop()
+    if loop is None:
+        loop = await lasting_hosted_loop()
+    await wait_future(_start_in_asyncio(loop, app, scope, receive, send))
 
 
 def _start_in_asyncio(
-    app: App, scope: Scope, receive: Receive, send: Send
+    loop: HostedLoop, app: App, scope: Scope, receive: Receive, send: Send
 ) -> "asyncio.Future[object]":
-    loop = current_hosted_loop()
-    if loop is None:
-        raise NoHostedLoop(
-            f"{app!r} is written for asyncio, and this trio program hosts no asyncio loop"
-        )
     hosted: HostedScope | None = None
     source = scope_actor_of(receive)
     if source is not None:

@@ -16,7 +16,7 @@ class TaskCancelled(Exception):
 class NoHostedLoop(RuntimeError):
     """Raised by code that needs a hosted asyncio loop, or is needed on one, where there is none.
 
-    In a trio program enter `open_hosted_loop()` around the server, or use
-    `greenroom.bridges.asyncio.serve`. Under another server's asyncio loop, code that
-    speaks only trio cannot run.
+    Under another server's asyncio loop, code that speaks only trio cannot run. In a trio
+    program enter `open_hosted_loop()` around the server, or use
+    `greenroom.bridges.asyncio.serve`; applications open a loop by themselves where one can be.
     """

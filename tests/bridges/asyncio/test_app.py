@@ -273,10 +273,60 @@ def test_on_another_servers_loop_a_trio_application_is_refused_by_name() -> None
         asyncio.run(in_asyncio(trio_echo, {}, nothing, nothing))
 
 
-async def test_without_a_hosted_loop_an_asyncio_application_is_refused_by_name() -> None:
-    scene = Scene()
-    with pytest.raises(NoHostedLoop, match="echo"):
-        await call_app(echo, {}, scene.receive, scene.send)
+def test_in_a_trio_program_that_hosts_no_loop_one_is_opened_until_its_end() -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+    tasks: list[asyncio.Task[None]] = []
+    ended: list[str] = []
+
+    async def leave_a_task(_scope: Message, _receive: Any, _send: Any) -> None:
+        loops.append(asyncio.get_running_loop())
+        tasks.append(asyncio.create_task(last(), context=contextvars.Context()))
+        await asyncio.sleep(0)
+
+    async def last() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("task")
+
+    async def call() -> None:
+        scene = Scene()
+        await call_app(leave_a_task, {}, scene.receive, scene.send)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            nursery.start_soon(call)
+        await call()
+        assert ended == []
+
+    for _ in range(2):
+        trio.run(main)
+        assert len(set(loops)) == 1
+        assert loops.pop().is_closed()
+        assert ended == ["task"] * 3
+        loops.clear()
+        ended.clear()
+
+
+def test_where_no_loop_can_be_hosted_an_asyncio_application_is_refused_with_the_cause() -> None:
+    async def call() -> None:
+        scene = Scene()
+        with pytest.raises(NoHostedLoop) as refused:
+            await call_app(echo, {}, scene.receive, scene.send)
+        assert "guest" in str(refused.value.__cause__)
+
+    async def host() -> None:
+        """Run trio as a guest of this asyncio loop."""
+        over = asyncio.get_running_loop().create_future()
+        trio.lowlevel.start_guest_run(
+            call,
+            run_sync_soon_threadsafe=asyncio.get_running_loop().call_soon_threadsafe,
+            done_callback=over.set_result,
+        )
+        (await over).unwrap()
+
+    asyncio.run(host())
 
 
 def test_hosted_leaves_trio_applications_and_routers_as_they_are() -> None:
