@@ -66,7 +66,7 @@ def check_backends(**_: Any) -> list[CheckMessage]:
                 )
             )
             continue
-        for key in ("CONFIG", "TEST_CONFIG"):
+        for key in ("CONFIG", *({"TEST_CONFIG"} & config.keys())):
             refusal = _refusal(backend, config.get(key, {}))
             if refusal is not None:
                 problems.append(
