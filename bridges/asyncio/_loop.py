@@ -18,6 +18,7 @@ import asyncio
 import contextvars
 import math
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, final
@@ -63,6 +64,7 @@ class HostedLoop(asyncio.SelectorEventLoop):
         self._asleep = False  # trio may sleep, until somebody calls `_wake`
         self._parked: trio.lowlevel.Task | None = None
         self._nap = trio.CancelScope()
+        self._retired = False
         self._escaped: BaseException | None = None
         self._on_escape: Callable[[], object] = lambda: None
         super().__init__(self._burst)
@@ -120,6 +122,9 @@ class HostedLoop(asyncio.SelectorEventLoop):
     def _write_to_self(self) -> None:
         # asyncio's hook to interrupt the selector from another thread. The doorbell costs
         # less than a byte through asyncio's socket pair, which stays in place.
+        if self._retired:
+            super()._write_to_self()  # type: ignore[misc]
+            return
         try:
             self._ring(self._wake_up)
         except trio.RunFinishedError:
@@ -285,6 +290,22 @@ class HostedLoop(asyncio.SelectorEventLoop):
         await self.shutdown_asyncgens()
         await self.shutdown_default_executor()
 
+    def _retire_and_close(self) -> None:
+        """Close, for good, after what others have put in front of it.
+
+        A library that keeps connections per loop replaces the loop's `close` by one that
+        first runs a coroutine until it is complete, as channels_redis does. By now trio turns
+        the loop no more, so it waits by itself, on a clock that goes on by itself.
+        """
+        self._retired = True
+        self._burst.retire()
+        self._now = time.monotonic
+        library, sniffio.thread_local.name = sniffio.thread_local.name, "asyncio"
+        try:
+            self.close()
+        finally:
+            sniffio.thread_local.name = library
+
 
 @final
 class _Turner(trio.abc.Instrument):
@@ -386,6 +407,6 @@ async def open_hosted_loop() -> AsyncIterator[HostedLoop]:
         finally:
             _hosted.reset(token)
             trio.lowlevel.remove_instrument(turner)
-            loop.close()
+            loop._retire_and_close()
         if loop._escaped is not None:
             raise loop._escaped

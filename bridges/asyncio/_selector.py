@@ -49,6 +49,10 @@ class BurstSelector(selectors.BaseSelector):
             self.on_tired()
         return events
 
+    def retire(self) -> None:
+        """From now on wait as the platform's selector does: trio turns the loop no more."""
+        self.select = self._selector.select  # type: ignore[method-assign]
+
     def fileno(self) -> int:
         """Give the descriptor that is readable while any registered one is ready.
 

@@ -411,6 +411,35 @@ async def test_at_the_end_tasks_that_are_left_are_cancelled_and_generators_close
     del kept
 
 
+async def test_what_a_library_runs_in_front_of_close_runs_to_its_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    done: list[str] = []
+
+    async def tidy_up(loop: HostedLoop) -> None:
+        done.append(sniffio.current_async_library())
+        await asyncio.sleep(0.001)  # a clock goes on, though trio's does not
+        there = asyncio.Event()
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(there.set,))
+        thread.start()
+        await there.wait()
+        thread.join()
+        done.append("tidy")
+
+    async with open_hosted_loop() as loop:
+        close = loop.close
+
+        # As channels_redis does with the loop of each of its connections.
+        def close_after_that() -> None:
+            loop.run_until_complete(tidy_up(loop))
+            close()
+
+        loop.close = close_after_that  # type: ignore[method-assign]
+        assert await loop.run_asyncio(give, "x") == "x"
+    assert done == ["asyncio", "tidy"]
+    assert loop.is_closed()
+
+
 async def test_a_failure_while_the_loop_ends_is_told_to_its_exception_handler() -> None:
     told: list[dict[str, Any]] = []
 
