@@ -20,9 +20,9 @@ from ...runtime import describe
 from ...runtime._types import Message
 from ...runtime.restarting import RestartedInPlace, ScopeRestarts
 from ..asyncio._tasks import run_owner
-from ..django.database import database_guard
-from ..threads import Lease, run_sync
+from ..threads import run_sync
 from ._intake import Intake, let_others_run
+from ._threads import HandlerThreads, guarding
 from ._words import handling, note, whereabouts
 from .exceptions import StopConsumer
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Attributes of an instance that belong to its connection; `groups` names those that it is in.
 OF_THE_CONNECTION: Final = (
     "_initkwargs",
+    "_thread",
     "_unheard",
     "base_send",
     "channel_layer",
@@ -166,12 +167,17 @@ class Incarnations:
 async def _begin(consumer: "AsyncConsumer", cause: Crash, previous: "AsyncConsumer") -> None:
     """Call `restarted`, where and with what the handlers of its class are called."""
     if consumer._sync:
-        await run_sync(consumer.restarted, cause, previous, around=database_guard)
+        guard = guarding(consumer, RESTARTING)
+        await run_sync(consumer.restarted, cause, previous, pool=consumer._thread, around=guard)
         return
-    async with Lease(around=database_guard):
+    threads = HandlerThreads(consumer)
+    await threads.open()
+    try:
         result = consumer.restarted(cause, previous)
         if inspect.isawaitable(result):
             await result
+    finally:
+        await threads.aclose(RESTARTING)
 
 
 def _time_and_cancellation() -> tuple[float, bool]:

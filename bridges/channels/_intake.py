@@ -23,8 +23,7 @@ from ...runtime._types import Message, Receive, Scope
 from ...runtime.layers import Waiter
 from ...runtime.scopes import BUDGET, EVENTS, MESSAGES, Conversation, ScopeActor, open_mailbox
 from ..asyncio import HostedScope, MailboxWaiter, TaskCancelled, wait_mailbox
-from ..django.database import database_guard
-from ..threads import Lease
+from ._threads import HandlerThreads
 from ._unheard import Unheard
 from .exceptions import StopConsumer
 
@@ -206,32 +205,6 @@ async def open_pumps(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@final
-class HandlerThreads:
-    """A thread for each handler whose code on asyncio makes blocking calls, for its length.
-
-    While no handler has made one, all share the offer of a thread, which costs nothing.
-    """
-
-    __slots__ = ("lease",)
-
-    lease: Lease
-
-    async def open(self) -> None:
-        """Offer a thread to what is called from now on."""
-        self.lease = Lease(around=database_guard)
-        await self.lease.__aenter__()
-
-    async def aclose(self) -> None:
-        """Give the thread back, if one was taken."""
-        await self.lease.__aexit__(None, None, None)
-
-    async def renew(self) -> None:
-        """Give the last handler's thread back, and offer one to the next."""
-        await self.aclose()
-        await self.open()
-
-
 async def read(
     intake: Intake, consumer: "AsyncConsumer", threads: HandlerThreads | None = None
 ) -> tuple[BaseException, Message | None]:
@@ -263,7 +236,7 @@ async def read(
                 consumer._handler_names = from_client
                 await dispatch(message)
                 if threads is not None and threads.lease.used:
-                    await threads.renew()
+                    await threads.renew(message)
                 if message["type"] in LAST:
                     return StopConsumer(), message
             idle = not depth(EVENTS)
@@ -278,7 +251,7 @@ async def read(
                 consumer._handler_names = from_layer
                 await dispatch(message)
                 if threads is not None and threads.lease.used:
-                    await threads.renew()
+                    await threads.renew(message)
             elif idle and not depth(EVENTS):
                 budget = BUDGET
                 message = None

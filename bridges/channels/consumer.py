@@ -37,8 +37,7 @@ from ...runtime.layers import DONE
 from ...runtime.restarting import ANSWERED_ONCE, EXTENSION, INTENSITY, PERIOD
 from ...runtime.scopes import EVENTS, MESSAGES, ScopeActor
 from ..asyncio import call_app
-from ..django.database import database_guard
-from ..threads import run_sync
+from ..threads import Lease, run_sync
 from . import DEFAULT_CHANNEL_LAYER
 from ._children import Child, Children, name_of, on_hosted_loop, own_tasks
 from ._handlers import find_handler
@@ -47,7 +46,6 @@ from ._incarnations import Incarnations, opts_in
 from ._intake import (
     LAST,
     DirectIntake,
-    HandlerThreads,
     Intake,
     PumpedIntake,
     open_pumps,
@@ -55,12 +53,13 @@ from ._intake import (
     source_of,
 )
 from ._outlet import DirectOutlet, Outlet, WrappedOutlet, sink_of
+from ._threads import HandlerThreads, guarding, live_pinned
 from ._unheard import TURNING, Unheard
 from ._words import handling, note, whereabouts
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
 from .exceptions import StopConsumer
-from .layers import get_channel_layer
+from .layers import get_channel_layer, takes_subscriptions
 from .utils import await_many_dispatch as await_many_dispatch
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
@@ -101,6 +100,15 @@ class AsyncConsumer:
     restart_period: ClassVar[float] = PERIOD
     """In seconds."""
 
+    pinned: ClassVar[bool] = False
+    """Whether one thread is kept for all its blocking calls, to its end: for thread-locals.
+
+    Such a thread is nobody else's meanwhile, and the pool (`GREENROOM_THREADS`) keeps its
+    last one for others: a consumer for which there is none fails with `NoThreadToPin`.
+    """
+
+    _thread: Lease | None = None  # the one that is pinned
+
     # Message type -> handler name, for types that were found to have one: two dicts a class,
     # and whichever is for the message in hand.
     _client_handlers: ClassVar[dict[str, str]] = {}
@@ -135,7 +143,7 @@ class AsyncConsumer:
             )
         layer = get_channel_layer(self.channel_layer_alias)
         flavour = self.greenroom_flavour
-        if flavour == "both" and layer is not None and not hasattr(layer, "subscribe"):
+        if flavour == "both" and layer is not None and not takes_subscriptions(layer):
             flavour = "asyncio"  # a layer of somebody else, who wrote it for asyncio
         in_trio = trio.lowlevel.in_trio_task()
         if flavour == "both" or (flavour == "trio") == in_trio:
@@ -152,7 +160,7 @@ class AsyncConsumer:
         self.scope = scope
         self.channel_layer = layer
         self.base_send = self._make_base_send(send)
-        subscribe = getattr(layer, "subscribe", None)
+        subscribe = layer.subscribe if takes_subscriptions(layer) else None
         source = source_of(receive)
         pumps: list[tuple[Callable[[], Awaitable[Message]], int]] = []
         intake: DirectIntake | PumpedIntake
@@ -199,18 +207,20 @@ class AsyncConsumer:
         """Let nobody send any more who can still do so."""
 
     def _live(self, intake: Intake) -> Awaitable[object]:
+        live: Callable[[], Awaitable[object]] = partial(self._handle_all, intake)
         if self._restarts and self.scope["type"] not in ANSWERED_ONCE:
-            return Incarnations(self, intake).run()
-        return self._handle_all(intake)
+            live = Incarnations(self, intake).run
+        return live_pinned(self, live) if self.pinned is True else live()
 
     async def _handle_all(self, intake: Intake, incarnations: Incarnations | None = None) -> None:
         """Handle messages to the end, or until another instance shall take this one's place."""
         self._intake = intake
         threads: HandlerThreads | None = None
         if not self._sync and not trio.lowlevel.in_trio_task():
-            threads = HandlerThreads()
+            threads = HandlerThreads(self)
             await threads.open()
         error: BaseException | None = None
+        message: Message | None = None
         try:
             while True:
                 error, message = await read(intake, self, threads)
@@ -226,7 +236,7 @@ class AsyncConsumer:
                     return
                 self._unheard.begin_anew()
                 if threads is not None and threads.lease.used:
-                    await threads.renew()
+                    await threads.renew(message)
             if isinstance(error, StopConsumer):
                 return
             if not isinstance(error, Exception):
@@ -245,7 +255,7 @@ class AsyncConsumer:
             finally:
                 self._intake = None
                 if threads is not None:
-                    await threads.aclose()
+                    await threads.aclose(message)
 
     async def _leave(
         self, message: Message | None, mailbox: Mailbox, goodbye: Message | None = None
@@ -458,7 +468,7 @@ class SyncConsumer(AsyncConsumer):
             ValueError: there is none.
             TypeError: it is a coroutine function.
         """
-        await run_sync(self._handle, message, around=database_guard)
+        await run_sync(self._handle, message, pool=self._thread, around=guarding(self, message))
 
     def _handle(self, message: Message) -> None:
         result = self._handler_of(message)(message)

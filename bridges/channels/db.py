@@ -1,6 +1,10 @@
-"""Calling the ORM from async code."""
+"""Calling the ORM from async code.
 
-from collections.abc import Callable, Coroutine
+Source: `channels.db` 4.3.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import trio
@@ -8,7 +12,8 @@ from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import close_old_connections
 
 from ..django.database import database_guard, refuse_blocking_queries
-from ..threads import run_sync
+from ..threads import ExecutorThreads, run_sync, watched_loop
+from ._threads import pinned_thread
 
 __all__ = [
     "DatabaseSyncToAsync",
@@ -27,23 +32,46 @@ class DatabaseSyncToAsync(SyncToAsync[P, R]):
     """A sync function as a coroutine function, with Django's old connections closed around it.
 
     Under asyncio all calls of one handler share a thread, and so a connection; see
-    `asgiref.sync.SyncToAsync`. Under trio each call leases a thread of its own.
+    `asgiref.sync.SyncToAsync`. Under trio each call leases a thread of its own, unless
+    the consumer is `pinned` to one.
+
+    Args:
+        func: a function or a method that is no coroutine function.
+        thread_sensitive: whether the thread matters; if not, any will do.
+        executor: whose threads to use, where it does not matter.
+        context: to call it in, instead of a copy of the caller's.
+
+    Raises:
+        TypeError: `func` is a coroutine function, or there is an executor although the
+            thread matters.
     """
+
+    def __init__(
+        self,
+        func: Callable[P, R],
+        thread_sensitive: bool = True,
+        executor: Any = None,
+        context: Any = None,
+    ) -> None:
+        super().__init__(func, thread_sensitive, executor, context)
+        self._threads = None if executor is None else ExecutorThreads(executor)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in a thread, and wait for what it returns."""
-        if trio.lowlevel.in_trio_task():
-            return await run_sync(self._call, args, kwargs, around=database_guard)
-        return await super().__call__(*args, **kwargs)
-
-    def _call(self, args: Any, kwargs: Any) -> R:
-        return self.func(*args, **kwargs)
+        if not trio.lowlevel.in_trio_task():
+            return await super().__call__(*args, **kwargs)
+        call = partial(self.func, *args, **kwargs)
+        if self.context is not None:
+            call = partial(self.context.run, call)
+        threads = self._threads or pinned_thread.get()
+        return await run_sync(call, pool=threads, around=database_guard)
 
     def thread_handler(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the function in the thread that asgiref chose."""
         close_old_connections()
         try:
-            return super().thread_handler(loop, *args, **kwargs)  # type: ignore[no-untyped-call]
+            with watched_loop(loop) as watched:
+                return super().thread_handler(watched, *args, **kwargs)  # type: ignore[no-untyped-call]
         finally:
             close_old_connections()
 
@@ -54,9 +82,7 @@ database_sync_to_async: Callable[..., Any] = DatabaseSyncToAsync
 
 async def aclose_old_connections() -> None:
     """Close the connections that have outlived their `CONN_MAX_AGE`, in the ORM's thread."""
-    await _aclose_old_connections()
-
-
-_aclose_old_connections: Callable[[], Coroutine[Any, Any, None]] = sync_to_async(
-    close_old_connections
-)
+    if trio.lowlevel.in_trio_task():
+        await run_sync(close_old_connections, pool=pinned_thread.get())
+    else:
+        await sync_to_async(close_old_connections)()

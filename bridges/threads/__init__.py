@@ -8,6 +8,8 @@ thread that a trio task waits for.
 True
 """
 
+from ._executor import ExecutorThreads as ExecutorThreads
+from ._executor import watched_loop as watched_loop
 from ._home import Home as Home
 from ._home import HomeClosed as HomeClosed
 from ._lease import Lease as Lease
@@ -22,6 +24,7 @@ from ._run import run_sync as run_sync
 from ._run import tell_home as tell_home
 
 __all__ = [
+    "ExecutorThreads",
     "Home",
     "HomeClosed",
     "Lease",

@@ -1,7 +1,8 @@
 """What asgiref keeps per thread, carried to a leased thread and back; the only file that knows.
 
 `async_to_sync` looks in a thread-local for the loop to run on. Left behind, a loop that
-no longer turns would make it hang for ever, so it is cleared after each call. An
+no longer turns would make it hang for ever, so it is cleared after each call. Which
+thread `sync_to_async` uses is said by a context variable, so tasks inherit it. An
 asgiref `Local` (Django's active language, URLconf, script prefix) lives in a context
 variable but belongs to one thread, and has to be moved on purpose.
 """
@@ -10,10 +11,11 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any, Final, final
 
 from asgiref.local import _rehome, _Storage
-from asgiref.sync import SyncToAsync
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
 _UNSET: Final = object()
 
@@ -62,6 +64,28 @@ def offer_loop(loop: WatchedLoop, waiting_for: "list[asyncio.Task[Any]]") -> Non
 def withdraw_loop() -> None:
     """Forget every loop that `async_to_sync` could use in this thread."""
     SyncToAsync.threadlocal.__dict__.clear()
+
+
+@final
+class OfferedExecutor:
+    """Sends the thread-sensitive calls of the current task to an executor.
+
+    And those of the tasks it starts, also after `withdraw`. It is no `async with
+    ThreadSensitiveContext(executor=...)`, as that goes two steps too far: it refuses the
+    calls of tasks that outlive it, and it overrules a thread that waits in `async_to_sync`
+    for all this, which shall do these calls itself, as in a test of Django's.
+    """
+
+    __slots__ = ("_token",)
+
+    def __init__(self, executor: Executor) -> None:
+        context = ThreadSensitiveContext()
+        SyncToAsync.context_to_thread_executor[context] = executor
+        self._token = SyncToAsync.thread_sensitive_context.set(context)
+
+    def withdraw(self) -> None:
+        """Have the calls of the current task go where they went before."""
+        SyncToAsync.thread_sensitive_context.reset(self._token)
 
 
 def move_locals_here(context: contextvars.Context) -> None:

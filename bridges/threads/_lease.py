@@ -2,7 +2,8 @@
 
 All `sync_to_async` calls and asynchronous ORM calls of one handler have to share a
 thread, else a transaction's statements go to different database connections. A handler
-that makes none takes no thread.
+that makes none takes no thread. A task that outlives the handler in which it was started
+has a thread for the length of each call.
 """
 
 import asyncio
@@ -16,9 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 
 import trio
-from asgiref.sync import ThreadSensitiveContext
 
-from ._asgiref import withdraw_loop
+from ._asgiref import OfferedExecutor, withdraw_loop
 from ._call import nothing
 from ._pool import Around, Job, ThreadPool, default_pool
 from ._run import run_sync
@@ -32,8 +32,9 @@ logger = logging.getLogger("greenroom.threads")
 class Lease(Executor):
     """A thread of a pool, for an `async with` block of trio or asyncio code.
 
-    Under asyncio, asgiref's thread-sensitive calls in the block go to this thread;
-    `run_sync(..., pool=lease)` does in both flavours. Between two calls the thread does
+    Under asyncio, asgiref's thread-sensitive calls in the block go to this thread, unless
+    another waits in `async_to_sync` for the whole, which then does them; `run_sync(...,
+    pool=lease)` goes to this one in both flavours. Between two calls the thread does
     not count as busy, unless it is pinned. At the end of the block `around` is left, then
     the thread is free.
 
@@ -52,9 +53,9 @@ class Lease(Executor):
         "_entered",
         "_fresh",
         "_jobs",
+        "_offered",
         "_pinned",
         "_pool",
-        "_sensitive",
         "_taken",
         "_used",
     )
@@ -74,13 +75,12 @@ class Lease(Executor):
         self._jobs: SimpleQueue[Job | None] | None = None  # None until a thread is asked for
         self._taken = threading.Lock()  # by the thread, or by the end of the block
         self._entered: AbstractContextManager[Any] | None = None
-        self._sensitive: ThreadSensitiveContext | None = None
+        self._offered: OfferedExecutor | None = None
         self._closed = False
 
     async def __aenter__(self) -> "Lease":
         if not trio.lowlevel.in_trio_task():
-            self._sensitive = ThreadSensitiveContext(executor=self)
-            await self._sensitive.__aenter__()  # type: ignore[no-untyped-call]
+            self._offered = OfferedExecutor(self)
         return self
 
     async def __aexit__(
@@ -89,8 +89,8 @@ class Lease(Executor):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._sensitive is not None:
-            await self._sensitive.__aexit__(kind, error, traceback)  # type: ignore[no-untyped-call]
+        if self._offered is not None:
+            self._offered.withdraw()
         jobs = self._jobs
         if jobs is None:
             self._closed = True
@@ -113,7 +113,7 @@ class Lease(Executor):
         self._fresh = True
 
     async def _leave(self) -> None:
-        if self._sensitive is None:
+        if self._offered is None:
             with trio.CancelScope(shield=True):
                 await run_sync(self._exit, pool=self)
             return
@@ -138,11 +138,17 @@ class Lease(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
         """Have `fn(*args, **kwargs)` run in the thread, after what was asked for before.
 
-        Raises:
-            RuntimeError: the block has ended.
+        After the block has ended it runs in any thread of the pool, with `around` around it.
         """
-        item = _Item(fn, args, kwargs)
-        self.enqueue(item)
+        if not self._closed:
+            item = _Item(fn, args, kwargs)
+            self.enqueue(item)
+        else:
+            if self._around is not None:
+                item = _Item(_call_within, (self._around, fn, args, kwargs), {})
+            else:
+                item = _Item(fn, args, kwargs)
+            self._pool.enqueue(item)
         return item.future
 
     # -- as threads, for run_sync
@@ -252,3 +258,13 @@ class _Item:
             finally:
                 withdraw_loop()
         return nothing
+
+    def __str__(self) -> str:
+        return "a call of sync_to_async"
+
+
+def _call_within(
+    around: Around, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> T:
+    with around():
+        return fn(*args, **kwargs)

@@ -546,12 +546,12 @@ async def test_handlers_calls_share_a_thread_and_give_it_back(
     leases: list[str] = []
 
     @contextmanager
-    def guard() -> Iterator[None]:
+    def guard(_who: object) -> Iterator[None]:
         leases.append("taken")
         yield
         leases.append("given back")
 
-    monkeypatch.setattr("greenroom.bridges.channels._intake.database_guard", guard)
+    monkeypatch.setattr("greenroom.bridges.channels._threads.database_guard", guard)
 
     class Writes(AsyncWebsocketConsumer):
         async def receive(
@@ -608,8 +608,9 @@ async def test_transaction_that_a_handler_left_open_is_lost_and_disturbs_no_othe
         assert await say(second, "write") == "write"
         async with open_websocket(address, "/") as third:
             assert await say(third, "write") == "write"
-    texts = [text for text in caplog.messages if "was left open by the handler" in text]
+    texts = [text for text in caplog.messages if "was left open by Opens, websocket /" in text]
     assert len(texts) == 2
+    assert all("handling 'websocket.receive': its" in text for text in texts)
     assert await query(stored_kinds) == ["kept"] * 4
 
 

@@ -315,7 +315,9 @@ async def test_a_transaction_left_open_by_a_crash_is_lost_before_the_next_instan
     async with served_here(Writes.as_asgi()) as address, open_websocket(address, "/") as websocket:
         await websocket.send_message("fail")
         assert await say(websocket, "count") == "1"
-    assert len([text for text in caplog.messages if "was left open by the handler" in text]) == 1
+    assert (
+        len([text for text in caplog.messages if "was left open by Writes" in text]) == 1
+    )
     assert await query(lambda: [entry.type for entry in Log.objects.all()]) == ["kept"]
 
 
@@ -326,12 +328,12 @@ async def test_the_calls_of_a_hook_share_a_thread_and_give_it_back(
     threads: list[int] = []
 
     @contextmanager
-    def guard() -> Iterator[None]:
+    def guard(_who: object) -> Iterator[None]:
         leases.append("taken")
         yield
         leases.append("given back")
 
-    monkeypatch.setattr("greenroom.bridges.channels._incarnations.database_guard", guard)
+    monkeypatch.setattr("greenroom.bridges.channels._threads.database_guard", guard)
 
     class Asks(Async):
         async def restarted(self, cause: Crash, previous: Self) -> None:
