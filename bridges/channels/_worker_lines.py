@@ -20,6 +20,7 @@ from ...runtime.layers import Waiter
 from ..asyncio import NoHostedLoop, TaskCancelled, current_hosted_loop
 from ._worker_seats import Crew, Seat
 from ._worker_tasks import current_time, is_cancelled, sleep, wait_until
+from .layers import takes_subscriptions
 
 # Between two tries. A layer that fails only after `reset_after` was connected before, and
 # waits no longer than at first.
@@ -38,7 +39,7 @@ def receiver_of(layer: Any) -> Receive:
         NoHostedLoop: it is written for asyncio, and this trio program hosts no loop.
     """
     receive: Receive = layer.receive
-    if not trio.lowlevel.in_trio_task() or hasattr(layer, "subscribe"):
+    if not trio.lowlevel.in_trio_task() or takes_subscriptions(layer):
         return receive
     loop = current_hosted_loop()
     if loop is None:

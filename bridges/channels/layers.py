@@ -128,6 +128,15 @@ def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | 
     return None
 
 
+def takes_subscriptions(layer: object) -> bool:
+    """Tell whether `layer` feeds mailboxes, in trio as in asyncio; one of somebody else does not.
+
+    Its class is asked, as a layer may do what works on a running loop only when it is
+    asked for a name that it does not have.
+    """
+    return hasattr(type(layer), "subscribe")
+
+
 def group_send_on_commit(
     group: str, message: dict[str, Any], *, using: str | None = None, layer: Any = None
 ) -> None:
