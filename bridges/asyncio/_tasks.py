@@ -3,16 +3,20 @@
 On a loop shared by all scopes, a task from `asyncio.create_task()` would outlive the
 scope that started it. Here a scope ends, or is restarted in place, only when its tasks
 have ended. What shall live longer is started in the lifespan scope, or with an empty
-context: `asyncio.create_task(coro, context=contextvars.Context())`.
+context: `asyncio.create_task(coro, context=contextvars.Context())`. Coroutines of installed
+libraries are theirs to end.
 """
 
 import asyncio
 import contextvars
 import logging
+import sysconfig
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ...runtime._errors import ApplicationExited
+
+LIBRARIES: Final = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
 
 T = TypeVar("T")
 AnyTask: TypeAlias = asyncio.Task[Any]
@@ -69,17 +73,28 @@ async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         raise ApplicationExited(error.code) from error
     finally:
         _owner.reset(token)
-        if owner.tasks:
-            for task in owner.tasks:
-                if task.done() or task.cancelling():  # it ends, and that is known
-                    continue
-                logger.warning(
-                    "%r is cancelled, since the scope in whose code it was started has ended "
-                    "or is restarted; see greenroom.bridges.asyncio for tasks that shall live "
-                    "longer",
-                    task,
-                )
-            await end_tasks(owner.tasks)
+        while owner.tasks and (left := {task for task in owner.tasks if _is_left(task)}):
+            for task in left:
+                if not task.cancelling():  # else it ends, and that is known
+                    logger.warning(
+                        "%r is cancelled, since the scope in whose code it was started has "
+                        "ended or is restarted; see greenroom.bridges.asyncio for tasks that "
+                        "shall live longer",
+                        task,
+                    )
+            await end_tasks(left)
+
+
+def _is_left(task: AnyTask) -> bool:
+    """Tell whether `task` has to end with its scope.
+
+    What a library has started for itself, such as the reader of a connection that all
+    share, is that library's: the scope was only the first to need it.
+    """
+    if task.done():  # and its callback is on the way
+        return False
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is None or not code.co_filename.startswith(LIBRARIES)
 
 
 async def end_tasks(tasks: set[AnyTask]) -> None:
