@@ -9,9 +9,11 @@ variable but belongs to one thread, and has to be moved on purpose.
 
 import asyncio
 import contextvars
+import inspect
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Any, Final, final
 
 from asgiref.local import _rehome, _Storage
@@ -44,12 +46,20 @@ class WatchedLoop:
 
     def create_task(self, coro: Any) -> "asyncio.Task[Any]":
         """Start what a thread waits for; called in the loop's thread."""
+        arguments = dict(coro.cr_frame.f_locals)
         task = self._loop.create_task(coro)
         self._waits(coro)
-        task.add_done_callback(self._end)
+        task.add_done_callback(partial(self._end, arguments))
         return task
 
-    def _end(self, _task: object) -> None:
+    def _end(self, arguments: dict[str, Any], task: "asyncio.Task[Any]") -> None:
+        answer: Future[Any] | None = arguments.get("call_result")
+        if task.cancelled() and answer is not None and not answer.done():
+            # A loop that is about to be closed cancels tasks before their first step: this
+            # one never came to tell the thread, which would wait for ever.
+            if inspect.iscoroutine(arguments["awaitable"]):
+                arguments["awaitable"].close()
+            answer.set_exception(asyncio.CancelledError())
         self._answered()
 
 
