@@ -126,7 +126,8 @@ def check_other_applications(**_: Any) -> list[CheckMessage]:
                 id="greenroom.W013",
             )
         )
-    if apps.is_installed("daphne"):
+    # With "greenroom.bridges.django" listed as well, its own check says which runserver it is.
+    if apps.is_installed("daphne") and not apps.is_installed("greenroom.bridges.django"):
         problems.append(
             CheckWarning(
                 "'daphne' is in INSTALLED_APPS beside Greenroom.",

@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core import checks
 
 from ._blocking_queries import refuse_blocking_queries
-from ._checks import check_order_of_applications
+from ._checks import ALL
 
 
 @final
@@ -19,5 +19,6 @@ class GreenroomConfig(AppConfig):
 
     def ready(self) -> None:
         """Register this application's checks, and guard the event loop from blocking queries."""
-        checks.register(check_order_of_applications, checks.Tags.staticfiles)
+        for check, tags in ALL:
+            checks.register(check, *tags)
         refuse_blocking_queries()
