@@ -1,7 +1,8 @@
 """Code written for asyncio, hosted in a trio program.
 
 A task belongs to the scope (the request, the WebSocket) in whose code it was created: when the
-scope ends, it is cancelled, and a warning names it. What shall live longer is started in the
+scope ends, it is cancelled, and a warning names it. What an installed library creates for
+itself is the library's. What shall live longer is started in the
 application's lifespan, or with a context of its own:
 `asyncio.create_task(poll(), context=contextvars.Context())`.
 

@@ -4,19 +4,25 @@ On a loop shared by all scopes, a task from `asyncio.create_task()` would outliv
 scope that started it. Here a scope ends, or is restarted in place, only when its tasks
 have ended. What shall live longer is started in the lifespan scope, or with an empty
 context: `asyncio.create_task(coro, context=contextvars.Context())`. Coroutines of installed
-libraries are theirs to end.
+libraries are theirs to end, and so is what their code creates.
 """
 
 import asyncio
 import contextvars
 import logging
+import os
+import sys
 import sysconfig
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from ...runtime._errors import ApplicationExited
 
-LIBRARIES: Final = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+LIBRARIES: Final = tuple(sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib"))
+GREENROOM: Final = str(Path(__file__).parents[2]) + os.sep  # a library too, where it is installed
+ASYNCIO: Final = str(Path(asyncio.__file__).parent) + os.sep
 
 T = TypeVar("T")
 AnyTask: TypeAlias = asyncio.Task[Any]
@@ -41,14 +47,31 @@ _owner: contextvars.ContextVar[_Owner | None] = contextvars.ContextVar(
 def register_task(task: AnyTask, context: contextvars.Context | None) -> None:
     """Note the new `task` with the scope in whose code it was created, if it is a scope's.
 
-    `context` is what was given to `create_task`, None for the current one.
+    `context` is what was given to `create_task`, None for the current one. To be called
+    by what makes the task.
     """
     owner = _owner.get() if context is None else context.get(_owner)
-    if owner is not None and not task.done():  # an eager task may be done already
+    if owner is None or task.done():  # an eager task may be done already
+        return
+    if not _is_a_librarys(_creator(sys._getframe(2))):
         if owner.tasks is None:
             owner.tasks = set()
         owner.tasks.add(task)
         task.add_done_callback(owner.tasks.discard)
+
+
+def _creator(frame: FrameType | None) -> str:
+    """Give the file of the code that asked asyncio for a task, looking from `frame` upwards.
+
+    `wait_for` of Python 3.11, `gather` and others make tasks for whoever calls them.
+    """
+    while frame is not None and frame.f_code.co_filename.startswith(ASYNCIO):
+        frame = frame.f_back
+    return "" if frame is None else frame.f_code.co_filename
+
+
+def _is_a_librarys(file: str) -> bool:
+    return file.startswith(LIBRARIES) and not file.startswith(GREENROOM)
 
 
 def disowned(context: contextvars.Context) -> contextvars.Context:
@@ -94,7 +117,7 @@ def _is_left(task: AnyTask) -> bool:
     if task.done():  # and its callback is on the way
         return False
     code = getattr(task.get_coro(), "cr_code", None)
-    return code is None or not code.co_filename.startswith(LIBRARIES)
+    return code is None or not _is_a_librarys(code.co_filename)
 
 
 async def end_tasks(tasks: set[AnyTask]) -> None:
