@@ -9,9 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import trio
 from asgiref.sync import SyncToAsync, sync_to_async
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..django.database import database_guard, refuse_blocking_queries
+from ..django.database import database_guard, refuse_blocking_queries, transactions_here
 from ..threads import ExecutorThreads, run_sync, watched_loop
 from ._threads import pinned_thread
 
@@ -68,12 +69,13 @@ class DatabaseSyncToAsync(SyncToAsync[P, R]):
 
     def thread_handler(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the function in the thread that asgiref chose."""
-        close_old_connections()
+        inherited = transactions_here()
+        _close_old_connections(inherited)
         try:
             with watched_loop(loop) as watched:
                 return super().thread_handler(watched, *args, **kwargs)  # type: ignore[no-untyped-call]
         finally:
-            close_old_connections()
+            _close_old_connections(inherited)
 
 
 # A class used as a decorator; its name is a function's.
@@ -81,8 +83,25 @@ database_sync_to_async: Callable[..., Any] = DatabaseSyncToAsync
 
 
 async def aclose_old_connections() -> None:
-    """Close the connections that have outlived their `CONN_MAX_AGE`, in the ORM's thread."""
+    """Close the connections that have outlived their `CONN_MAX_AGE`, in the ORM's thread.
+
+    One that is inside a transaction stays, be it a test's.
+    """
     if trio.lowlevel.in_trio_task():
-        await run_sync(close_old_connections, pool=pinned_thread.get())
+        await run_sync(_close_old_connections_here, pool=pinned_thread.get())
     else:
-        await sync_to_async(close_old_connections)()
+        await sync_to_async(_close_old_connections_here)()
+
+
+def _close_old_connections_here() -> None:
+    _close_old_connections(transactions_here())
+
+
+def _close_old_connections(inherited: list[BaseDatabaseWrapper]) -> None:
+    """Close this thread's old connections but `inherited`, which were inside a transaction."""
+    if not inherited:
+        close_old_connections()  # by its name here, which tests may replace
+        return
+    for connection in connections.all(initialized_only=True):
+        if connection not in inherited:
+            connection.close_if_unusable_or_obsolete()

@@ -29,6 +29,7 @@ __all__ = [
     "allow_blocking_queries",
     "database_guard",
     "refuse_blocking_queries",
+    "transactions_here",
 ]
 
 logger = logging.getLogger("greenroom.django")
@@ -50,7 +51,7 @@ def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
         who: names the handler, if there is something to log about it.
     """
     with borrowed():
-        inherited = [each for each in _connections() if _in_transaction(each) or is_lent(each)]
+        inherited = transactions_here()
         _tidy(inherited, who)
         try:
             yield
@@ -61,6 +62,11 @@ def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
                 for connection in _connections():
                     if connection not in inherited and not is_lent(connection):
                         connection.close()
+
+
+def transactions_here() -> list[BaseDatabaseWrapper]:
+    """Give the connections of this thread that are inside a transaction, or lent by a test."""
+    return [each for each in _connections() if _in_transaction(each) or is_lent(each)]
 
 
 def _tidy(inherited: list[BaseDatabaseWrapper], who: Callable[[], str] | None) -> None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -22,6 +23,14 @@ def pool() -> Iterator[ThreadPool]:
     pool = ThreadPool(2, name="pinned")
     yield pool
     pool.close()
+
+
+async def use_all(pool: ThreadPool) -> None:
+    """Use both threads at the same time, so that none is still at something else."""
+    both = threading.Barrier(2)
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(partial(run_sync, both.wait, 10, pool=pool))
 
 
 async def test_pinned_thread_stays_and_keeps_its_thread_locals(pool: ThreadPool) -> None:
@@ -44,7 +53,7 @@ async def test_pinned_thread_counts_while_nothing_is_called(pool: ThreadPool) ->
 
         await run_sync(call_home, ask, pool=lease)
         assert inside == [0]  # who waits in it makes no progress, so another may
-    assert await run_sync(int, pool=pool) == 0
+    await use_all(pool)
     assert pool.busy == pool.pinned == 0
 
 
@@ -83,7 +92,7 @@ async def test_pinned_lease_that_waited_for_a_thread_in_vain_gives_up_its_claim(
     release = threading.Event()
     async with trio.open_nursery() as nursery:
         for _ in range(2):
-            nursery.start_soon(run_sync_in, pool, release)
+            nursery.start_soon(partial(run_sync, release.wait, 10, pool=pool))
         await trio.testing.wait_all_tasks_blocked()
         with trio.move_on_after(0.001):
             async with Lease(pool, pinned=True) as lease:
@@ -91,10 +100,6 @@ async def test_pinned_lease_that_waited_for_a_thread_in_vain_gives_up_its_claim(
         assert pool.pinned == 0
         release.set()
     pool.close()
-
-
-async def run_sync_in(pool: ThreadPool, release: threading.Event) -> None:
-    await run_sync(release.wait, 10, pool=pool)
 
 
 @pytest.mark.parametrize("ends", ["crash", "cancellation"])
@@ -112,7 +117,7 @@ async def test_thread_comes_back_after(pool: ThreadPool, ends: str) -> None:
             await trio.testing.wait_all_tasks_blocked()
             if isinstance(scope, trio.CancelScope):
                 scope.cancel()
-    assert await run_sync(int, pool=pool) == 0
+    await use_all(pool)
     assert pool.busy == pool.pinned == 0
 
 
