@@ -23,7 +23,7 @@ from ..asyncio._tasks import run_owner
 from ..threads import run_sync
 from ._intake import Intake, let_others_run
 from ._threads import HandlerThreads, guarding
-from ._words import handling, note, whereabouts
+from ._words import handling, note
 from .exceptions import StopConsumer
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Incarnations:
         except StopConsumer:
             return False
         except Exception as error:
-            note(error, whereabouts(previous, handling(RESTARTING)))
+            note(error, previous, handling(RESTARTING))
             if not self.go_on(error):
                 await previous._leave(RESTARTING, self._intake.mailbox)
                 raise

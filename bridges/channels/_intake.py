@@ -188,13 +188,22 @@ async def open_pumps(
 ) -> AsyncIterator[None]:
     """Run a task for each (callable, lane) while the block runs."""
     if trio.lowlevel.in_trio_task():
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             for receive, lane in pumps:
                 nursery.start_soon(intake.pump, receive, lane)
             try:
                 yield
+            except Exception as error:  # noqa: BLE001
+                # Raised past the nursery's end, where no exception group wraps it.
+                failure = error
             finally:
                 nursery.cancel_scope.cancel()
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # its traceback holds this frame: no reference cycle
         return
     tasks = [asyncio.create_task(intake.pump(receive, lane)) for receive, lane in pumps]
     try:
@@ -224,7 +233,7 @@ async def read(
     dispatch = consumer.dispatch
     from_layer = consumer._layer_handlers
     # What a worker hands to its consumer came from the channel layer, too.
-    worker = consumer.scope["type"] == "channel"
+    worker = consumer.scope.get("type") == "channel"
     from_client = from_layer if worker else consumer._client_handlers
     budget = BUDGET
     message: Message | None = None

@@ -5,7 +5,7 @@ in its own way. So the words go along in a note of the exception, which every tr
 shows.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ...runtime import describe
 from ...runtime._types import Message
@@ -14,10 +14,13 @@ from ._intake import TASK
 if TYPE_CHECKING:
     from .consumer import AsyncConsumer
 
+MADE_UP: Final = ("http", "websocket")  # by communicators, which leave `asgi` out
+
 
 def whereabouts(consumer: "AsyncConsumer", doing: str) -> str:
     """Say which consumer it is, in which scope, and what it does."""
-    return f"in {type(consumer).__name__}, {describe(consumer.scope)}, {doing}"
+    where = describe({"type": "a scope without a type", **consumer.scope})
+    return f"in {type(consumer).__name__}, {where}, {doing}"
 
 
 def handling(message: Message) -> str:
@@ -34,7 +37,14 @@ def handling(message: Message) -> str:
     return f"handling {kind if kind.isprintable() else repr(kind)[1:-1]}"
 
 
-def note(error: BaseException, words: str) -> None:
-    """Add `words` to the notes of `error`, unless they are there."""
+def note(error: BaseException, consumer: "AsyncConsumer", doing: str) -> None:
+    """Add to the notes of `error` what is known, unless it is there.
+
+    Not where a test has made up the scope of a client: it may match an error's whole text.
+    """
+    scope = consumer.scope
+    if scope.get("type") in MADE_UP and "asgi" not in scope:
+        return
+    words = whereabouts(consumer, doing)
     if words not in getattr(error, "__notes__", ()):
         error.add_note(words)

@@ -59,7 +59,7 @@ from ._words import handling, note, whereabouts
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
 from .exceptions import StopConsumer
-from .layers import get_channel_layer, takes_subscriptions
+from .layers import BaseChannelLayer, get_channel_layer, takes_subscriptions
 from .utils import await_many_dispatch as await_many_dispatch
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
@@ -122,7 +122,7 @@ class AsyncConsumer:
     _initkwargs: Mapping[str, Any] = MappingProxyType({})  # what another instance is made with
 
     scope: Scope
-    channel_layer: Any
+    channel_layer: BaseChannelLayer | Any
     channel_name: str
     channel_receive: Callable[[], Awaitable[Message]]
     base_send: Callable[[Message], Any]
@@ -177,7 +177,7 @@ class AsyncConsumer:
                 try:
                     self.channel_name = await layer.new_channel()
                 except Exception as error:
-                    note(error, whereabouts(self, "opening its channel"))
+                    note(error, self, "opening its channel")
                     raise
                 self.channel_receive = partial(layer.receive, self.channel_name)
                 if subscribe is not None:
@@ -208,7 +208,7 @@ class AsyncConsumer:
 
     def _live(self, intake: Intake) -> Awaitable[object]:
         live: Callable[[], Awaitable[object]] = partial(self._handle_all, intake)
-        if self._restarts and self.scope["type"] not in ANSWERED_ONCE:
+        if self._restarts and self.scope.get("type") not in ANSWERED_ONCE:
             live = Incarnations(self, intake).run
         return live_pinned(self, live) if self.pinned is True else live()
 
@@ -227,7 +227,7 @@ class AsyncConsumer:
                 if (
                     not isinstance(error, ClientDisconnected)
                     or message is None
-                    or self.scope["type"] not in GOODBYES
+                    or self.scope.get("type") not in GOODBYES
                 ):
                     break
                 # The client has left, which is no failure: what it sent before is still
@@ -243,7 +243,7 @@ class AsyncConsumer:
                 await self._leave_at_once(error, message, intake.mailbox)
                 raise error
             doing = intake.waits_for if message is None else handling(message)
-            note(error, whereabouts(self, doing))
+            note(error, self, doing)
             if incarnations is not None and message is not None and incarnations.go_on(error):
                 return
             await self._leave(message, intake.mailbox)
@@ -265,7 +265,7 @@ class AsyncConsumer:
         If it has, then it is told with the client's own code. A connection that failed
         to begin has no end: then only the groups are left.
         """
-        goodbye = goodbye or GOODBYES.get(self.scope["type"])
+        goodbye = goodbye or GOODBYES.get(self.scope.get("type", ""))
         of_client = self._handler_names is not self._layer_handlers
         kind = message.get("type") if message is not None and of_client else None
         if goodbye is None or kind == goodbye["type"]:
@@ -284,7 +284,7 @@ class AsyncConsumer:
             return
         except Exception as error:
             # The first failure is the one that the server shall learn of.
-            note(error, whereabouts(self, handling(goodbye)))
+            note(error, self, handling(goodbye))
             logger.exception("%s failed again while it was disconnected", type(self).__name__)
 
     async def _leave_at_once(
@@ -296,7 +296,7 @@ class AsyncConsumer:
         if message is not None:
             words = whereabouts(self, handling(message))
             logger.warning("cancelled %s", words)
-        kind = self.scope["type"]
+        kind = self.scope.get("type", "")
         if kind not in GOODBYES:
             return
         goodbye = GOODBYES[kind] | CANCELLED.get(kind, {})
@@ -362,7 +362,7 @@ class AsyncConsumer:
         self._children = None
         if self._intake is not None and self._intake.crash is not None:
             (error, name), self._intake.crash = self._intake.crash, None
-            note(error, whereabouts(self, f"in its task {name}"))
+            note(error, self, f"in its task {name}")
             logger.error("a task failed while its consumer was ending", exc_info=error)
 
     async def dispatch(self, message: Message) -> None:

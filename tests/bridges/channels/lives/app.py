@@ -9,7 +9,9 @@ import django
 from django.conf import settings
 
 settings.configure(
-    CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    CHANNEL_LAYERS={
+        "default": {"BACKEND": "greenroom.bridges.channels.layers.InMemoryChannelLayer"}
+    },
     LOGGING={
         "version": 1,
         "disable_existing_loggers": False,
@@ -18,15 +20,16 @@ settings.configure(
     },
 )
 
-from greenroom.bridges.channels import install_as_channels  # noqa: E402
-
-install_as_channels()
 django.setup()
 
-from channels.generic.http import AsyncHttpConsumer  # noqa: E402
-from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer  # noqa: E402
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.urls import path  # noqa: E402
+
+from greenroom.bridges.channels.generic.http import AsyncHttpConsumer  # noqa: E402
+from greenroom.bridges.channels.generic.websocket import (  # noqa: E402
+    AsyncWebsocketConsumer,
+    WebsocketConsumer,
+)
+from greenroom.bridges.channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 _journal = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
