@@ -82,11 +82,11 @@ class Crew:
 
     def left(self) -> list[str]:
         """Tell in words what is handled now, and by whom it is not known; from any thread."""
-        return [
+        return sorted(
             str(seat)
             for seat in self.seats
             if seat.state is State.BUSY or (self.stopping and seat.state is State.IDLE)
-        ]
+        )
 
     def make_room(self) -> None:
         """Dismiss instances until there are no more than allowed, if there are idle ones."""
