@@ -1,9 +1,9 @@
 """Django's asynchronous chain, and content that is produced asynchronously: both for asyncio.
 
-Django's own ASGI handler does this well but for three habits, mended here: it collects a
+Django's own ASGI handler does this well but for four habits, mended here: it collects a
 synchronous stream in memory, whole, before it sends the first byte; it makes a thread for
-each request, with a database connection that no later request uses; and it does not close
-the body of a request that is cancelled.
+each request, with a database connection that no later request uses; and of a request that
+is cancelled it does not close the body, and lets the view run on.
 
 Imports the bridge to threads, for those.
 """
@@ -11,14 +11,16 @@ Imports the bridge to threads, for those.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import IO, Any, Final, TypeAlias, cast, final
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from ...runtime import Receive, Scope
+from ..asyncio._tasks import AnyTask, end_tasks
 from ..threads import Lease, ThreadPool, default_pool
 from ._messages import ClientLeft, read_body, telling
 from .database import database_guard
@@ -49,12 +51,27 @@ class AsyncHandler(ASGIHandler):
     async def __call__(self, scope: Scope, receive: DjangoReceive, send: DjangoSend) -> None:
         """Answer one request."""
         reading = _Reading(receive)
+        tasks = _Tasks()
+        _tasks.set(tasks)
         try:
             async with Lease(self._threads, around=database_guard):
-                await self.handle(scope, reading, send)
+                try:
+                    await self.handle(scope, reading, send)
+                finally:
+                    await tasks.end()
         finally:
             if reading.body is not None:
                 reading.body.close()
+
+    async def listen_for_disconnect(self, receive: Any) -> None:
+        """Raise `RequestAborted` when the client has left; one of Django's two tasks."""
+        _note_task()
+        await super().listen_for_disconnect(receive)
+
+    async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
+        """Call middleware and view; the other of the two."""
+        _note_task()
+        return await super().run_get_response(request)
 
     async def read_body(self, receive: Any) -> IO[bytes]:
         """Read a request's whole body; `receive` keeps it, to be closed however it ends."""
@@ -67,6 +84,36 @@ class AsyncHandler(ASGIHandler):
             response.streaming_content = _one_by_one(iter(response))
         with suppress(ClientLeft):
             await super().send_response(response, telling(send))
+
+
+@final
+class _Tasks:
+    """The tasks that Django has made for one request, which it forgets when it is cancelled."""
+
+    def __init__(self) -> None:
+        self._started: set[AnyTask] = set()
+        self._over = False
+
+    def note(self, task: AnyTask) -> None:
+        if self._over:  # it takes its first step only now
+            raise asyncio.CancelledError
+        self._started.add(task)
+
+    async def end(self) -> None:
+        self._over = True
+        await end_tasks(self._started)
+        for task in self._started:
+            if not task.cancelled():
+                task.exception()  # Django has seen it, or wants to know no more
+
+
+_tasks: ContextVar[_Tasks | None] = ContextVar("greenroom_tasks_of_django", default=None)
+
+
+def _note_task() -> None:
+    task, tasks = asyncio.current_task(), _tasks.get()
+    if tasks is not None and task is not None:
+        tasks.note(task)
 
 
 @final

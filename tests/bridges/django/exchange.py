@@ -35,6 +35,7 @@ class Exchange:
     on_send: Callable[[Message], object] = lambda message: None
     messages: list[Message] = field(default_factory=list)
     leave: Callable[[], object] = lambda: None  # while it runs: makes the client leave
+    cancel: Callable[[], object] = lambda: None  # while it runs: cancels the application
 
     @property
     def scope(self) -> dict[str, Any]:
@@ -73,12 +74,20 @@ class Exchange:
         if world == "trio":
             trio.run(self._run_in_trio, app)
         else:
-            asyncio.run(self._run(app, asyncio.Event))
+            asyncio.run(self._run_in_asyncio(app))
         return self
+
+    async def _run_in_asyncio(self, app: Any) -> None:
+        running = asyncio.create_task(self._run(app, asyncio.Event))
+        self.cancel = running.cancel
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.result()
 
     async def _run_in_trio(self, app: Any) -> None:
         async with open_hosted_loop():
-            with trio.fail_after(20):
+            with trio.fail_after(20), trio.CancelScope() as scope:
+                self.cancel = scope.cancel
                 await self._run(app, trio.Event)
 
     async def _run(self, app: Any, event_class: Any) -> None:

@@ -1,6 +1,7 @@
 """`get_asgi_application()`: Django's pages, under trio and under asyncio."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
@@ -30,6 +31,7 @@ from tests.django_project.models import Log
 
 from greenroom.bridges.asyncio import current_hosted_loop
 from greenroom.bridges.django.asgi import get_asgi_application
+from greenroom.runtime import Receive, Scope, Send, speaks
 
 
 def ask(view: Callable[..., Any], world: World, **exchange: Any) -> Exchange:
@@ -460,6 +462,40 @@ def test_an_async_view_is_cancelled_when_the_client_leaves(world: World) -> None
         exchange.run(get_asgi_application(), world)
     assert exchange.messages == []
     assert ends == ["cancelled"]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_an_async_view_is_cancelled_with_its_application_and_ends_before_it(
+    world: World, leaves: bool, database: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends: list[object] = []
+    pages = get_asgi_application()
+
+    @speaks("both")
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await pages(scope, receive, send)
+        finally:
+            ends.append("application")
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        if leaves:
+            exchange.leave()
+        exchange.cancel()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0)
+            ends.append(await Log.objects.filter(client="nobody").acount())
+        return HttpResponse()
+
+    exchange = Exchange()
+    with override_settings(ROOT_URLCONF=Pages(path("", view))):
+        exchange.run(application, world)
+        gc.collect()
+    assert exchange.messages == []
+    assert ends == [0, "application"]
+    assert caplog.records == []
 
 
 @override_settings(
