@@ -11,7 +11,8 @@ from django.utils.module_loading import import_string
 
 from ...runtime.layers import BaseChannelLayer as BaseChannelLayer
 from ...runtime.layers import InMemoryChannelLayer as InMemoryChannelLayer
-from ...runtime.layers import SyncLayer, copy_message
+from ...runtime.layers import SyncLayer as SyncLayer
+from ...runtime.layers import copy_message
 from . import DEFAULT_CHANNEL_LAYER
 from .exceptions import ChannelFull as ChannelFull
 from .exceptions import InvalidChannelLayerError as InvalidChannelLayerError
@@ -23,6 +24,7 @@ __all__ = [
     "ChannelLayerManager",
     "InMemoryChannelLayer",
     "InvalidChannelLayerError",
+    "SyncLayer",
     "channel_layers",
     "get_channel_layer",
     "group_send_on_commit",

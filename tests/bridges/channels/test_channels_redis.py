@@ -1,0 +1,51 @@
+"""The layers of channels_redis below our consumers, on our server, and as they are."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("visit_redis")
+
+
+@pytest.fixture(scope="module")
+def heard(valkey_url: str) -> list[str]:
+    """What the program printed; it has to end by itself and without complaints."""
+    environment = {
+        name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"
+    }
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", str(PROGRAM), valkey_url],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize("alias", ["core", "pubsub"])
+def test_async_and_sync_consumers_and_threads_reach_each_other(
+    alias: str, heard: list[str]
+) -> None:
+    said = [line.removeprefix(f"{alias} hears ") for line in heard if line.startswith(alias)]
+    assert said == [
+        *(
+            f"async: {name}, async: {name}, sync: {name}, sync: {name}"
+            for name in ("async 1", "async 2", "sync 1", "sync 2")
+        ),
+        "async: after one has left, sync: after one has left, sync: after one has left",
+        "async: from a thread, sync: from a thread, sync: from a thread",
+        "sync: from a thread",
+    ]
+
+
+def test_their_layers_stand_on_our_base_class_and_raise_our_errors(heard: list[str]) -> None:
+    assert heard[0] == "System check identified no issues (0 silenced)."
+    assert heard[-3] == "full: greenroom.runtime.layers._errors"
+    assert heard[-2].startswith("Group name must be a valid unicode string with length < 100")
+    assert heard[-1] == "stopped"
