@@ -42,7 +42,7 @@ class ValkeyLayer(BaseChannelLayer):
             number = await client.client_id()
             popping = asyncio.ensure_future(client.blpop([self._prefix + channel], timeout=0))
             try:
-                popped = await asyncio.shield(popping)
+                popped: Any = await asyncio.shield(popping)
             except asyncio.CancelledError:
                 popped = await self._end(popping, number)
                 if popped is None:
