@@ -52,7 +52,9 @@ class Lease(Executor):
         "_closed",
         "_entered",
         "_fresh",
+        "_idle",
         "_jobs",
+        "_noting",
         "_offered",
         "_pinned",
         "_pool",
@@ -74,6 +76,8 @@ class Lease(Executor):
         self._used = False
         self._jobs: SimpleQueue[Job | None] | None = None  # None until a thread is asked for
         self._taken = threading.Lock()  # by the thread, or by the end of the block
+        self._noting = threading.Lock()
+        self._idle = False  # the thread waits for its next job, and nobody has asked for one
         self._entered: AbstractContextManager[Any] | None = None
         self._offered: OfferedExecutor | None = None
         self._closed = False
@@ -163,7 +167,11 @@ class Lease(Executor):
         if self._closed:
             raise RuntimeError("the lease of this thread has ended")
         if self._jobs is not None:
-            self._jobs.put(job)
+            with self._noting:
+                if self._idle:
+                    self._idle = False
+                    self._pool.expect()
+                self._jobs.put(job)
         else:
             if self._pinned:
                 self._pool.pin()
@@ -203,15 +211,19 @@ class Lease(Executor):
 
     def _wait_for_job(self, jobs: "SimpleQueue[Job | None]") -> Job | None:
         pool = self._pool
+        with self._noting:
+            idle = self._idle = jobs.empty()
+        if not idle:
+            return jobs.get()
         if self._pinned:
             pool.rest()
             job = jobs.get()
-            pool.work()
+            pool.work(expected=job is not None)
             return job
         # A handler does something else between two calls, and others may need the thread's place.
         pool.pause(self, "its next call")
         job = jobs.get()
-        pool.resume(self)
+        pool.resume(self, expected=job is not None)
         return job
 
     def __str__(self) -> str:

@@ -102,6 +102,8 @@ class ThreadPool:
         self._busy = 0  # jobs that make progress
         self._pinned = 0
         self._resting = 0  # pinned threads, counted as busy, that have nothing to do
+        self._expected = 0  # jobs whose thread is leased, and has not noticed them yet
+        self._reporting = 0  # threads that are free, and whose last caller does not know it yet
         self._waiting: dict[object, object] = {}  # who waits for home -> what for
         self._told_exhausted = False  # once for each time that everybody waits
         self._closed = False
@@ -161,10 +163,11 @@ class ThreadPool:
         if blocked:
             self._tell_blocked(blocked)
 
-    def resume(self, who: object = None) -> None:
+    def resume(self, who: object = None, *, expected: bool = False) -> None:
         """Note that a running job goes on. For a while more than `size` may then be busy."""
         with self._lock:
             self._busy += 1
+            self._expected -= expected
             if who is not None:
                 self._waiting.pop(who, None)
 
@@ -202,10 +205,16 @@ class ThreadPool:
         if blocked:
             self._tell_blocked(blocked)
 
-    def work(self) -> None:
+    def work(self, *, expected: bool = False) -> None:
         """Note that a pinned thread has something to do again."""
         with self._lock:
             self._resting -= 1
+            self._expected -= expected
+
+    def expect(self) -> None:
+        """Note that a thread that waits for a job of its lease is about to get one."""
+        with self._lock:
+            self._expected += 1
 
     def close(self) -> None:
         """End every thread as soon as it has nothing to do, and take no more jobs."""
@@ -254,6 +263,7 @@ class ThreadPool:
     def _follow(self, worker: "_Worker") -> "Job | _Rest":
         """Tell `worker`, which has run a job, what it shall do next."""
         with self._lock:
+            self._reporting += 1
             if self._pending and self._busy <= self.size:
                 return self._pending.popleft()
             self._told_exhausted = False
@@ -270,9 +280,12 @@ _pools_lock: Final = threading.Lock()
 
 
 def threads_at_work() -> int:
-    """Tell how many threads of all pools are at work now, for whoever has to wait for them."""
+    """Tell how many threads of all pools are at work now, for whoever has to wait for them.
+
+    They count from the moment that something is asked of them until the answer is on its way.
+    """
     with _pools_lock:
-        return sum(pool._busy - pool._resting for pool in _pools)
+        return sum(pool._busy - pool._resting + pool._expected + pool._reporting for pool in _pools)
 
 
 class _Here(threading.local):
@@ -324,6 +337,8 @@ class _Worker:
                     report()
                 except RuntimeError:
                     logger.debug("the caller's loop has ended before its call", exc_info=True)
+                with pool._lock:
+                    pool._reporting -= 1
                 del report
             if following is _END:
                 break
