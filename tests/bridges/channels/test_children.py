@@ -11,6 +11,7 @@ import trio.testing
 from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio
 
 from greenroom.actors import Restart
+from greenroom.bridges.channels._intake import let_others_run
 from greenroom.bridges.channels.consumer import AsyncConsumer
 from greenroom.bridges.channels.exceptions import StopConsumer
 from greenroom.bridges.channels.generic.websocket import AsyncWebsocketConsumer
@@ -142,8 +143,6 @@ def test_task_cannot_end_by_what_would_pass_unseen(error: Any, raised: Any) -> N
 
 @pytest.mark.parametrize("flavour", ["asyncio", "trio"])
 async def test_task_that_is_cancelled_by_its_consumer_is_no_crash(flavour: str) -> None:
-    in_trio = flavour == "trio"
-
     class Cancels(Ticking):
         sent = 0
 
@@ -153,7 +152,7 @@ async def test_task_that_is_cancelled_by_its_consumer_is_no_crash(flavour: str) 
 
         async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
             while not self.sent:
-                await (trio.lowlevel.checkpoint() if in_trio else asyncio.sleep(0))
+                await let_others_run()
             self.child.cancel()
 
     consumer = a_class(Cancels, greenroom_flavour=flavour)

@@ -1,11 +1,18 @@
 """Tests of the HTTP consumer: body, response, and what ends it."""
 
 import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.bridges.channels.serving import Wire, exchange
+import trio
+from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio
 
+from greenroom.bridges.asyncio import open_hosted_loop
+from greenroom.bridges.channels._intake import let_others_run
+from greenroom.bridges.channels.exceptions import StopConsumer
 from greenroom.bridges.channels.generic.http import AsyncHttpConsumer
 from greenroom.bridges.channels.layers import InMemoryChannelLayer
 
@@ -63,6 +70,316 @@ def test_handle_has_to_be_written_and_a_body_is_bytes() -> None:
 
     with pytest.raises(AssertionError, match="Body is not bytes"):
         exchange(Text.as_asgi(), SCOPE, body(b""))
+
+
+GONE = {"type": "http.disconnect"}
+FLAVOURS = pytest.mark.parametrize("flavour", ["asyncio", "trio"])
+
+
+class Lives(AsyncHttpConsumer):
+    """Writes down in `events` what happens to it; `happens` makes the client's next message."""
+
+    events: list[Any]
+    happens: Callable[[], object]
+
+    async def handle(self, body: bytes) -> None:
+        self.events.append("handle")
+        try:
+            await self.answer()
+        except BaseException as error:
+            self.events.append(type(error).__name__)
+            raise
+        finally:
+            self.events.append("finally")
+
+    async def answer(self) -> None:
+        await self.send_response(200, b"done")
+
+    async def wait(self) -> None:
+        if self.greenroom_flavour == "trio":
+            await trio.sleep_forever()
+        await asyncio.Event().wait()
+
+    async def disconnect(self) -> None:
+        self.events.append("disconnect")
+
+
+def a_class(base: type[Lives], **attributes: Any) -> Any:
+    return type("Ours", (base,), {"events": [], **attributes})
+
+
+async def request(consumer: Any, *later: dict[str, Any]) -> list[dict[str, Any]]:
+    """Make a request whose client says `later` when the consumer has called `happens`."""
+    happened = trio.Event()
+    consumer.happens = staticmethod(happened.set)
+    inbox = [body(b"")]
+    rest = list(later)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if inbox:
+            return inbox.pop()
+        await happened.wait()
+        if rest:
+            return rest.pop(0)
+        return await trio.sleep_forever()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with trio.fail_after(10):
+        async with open_hosted_loop():
+            await consumer.as_asgi()(SCOPE, receive, send)
+    return sent
+
+
+@FLAVOURS
+async def test_client_that_leaves_cancels_handle_and_then_disconnects(flavour: str) -> None:
+    class Streams(Lives):
+        async def answer(self) -> None:
+            await self.send_headers()
+            await self.send_body(b"first", more_body=True)
+            self.happens()
+            await self.wait()
+
+    consumer = a_class(Streams, greenroom_flavour=flavour)
+    start, part = await request(consumer, GONE)
+    assert (start["type"], part["body"]) == ("http.response.start", b"first")
+    cancelled = {"asyncio": "CancelledError", "trio": "Cancelled"}[flavour]
+    assert consumer.events == ["handle", cancelled, "finally", "disconnect"]
+
+
+@FLAVOURS
+async def test_handle_that_will_not_be_cancelled_is_heard_to_its_end(flavour: str) -> None:
+    class Stubborn(Lives):
+        async def answer(self) -> None:
+            self.happens()
+            with (
+                trio.CancelScope(shield=True)
+                if flavour == "trio"
+                else suppress(asyncio.CancelledError)
+            ):
+                for _ in range(20):
+                    await let_others_run()
+            self.events.append("stubborn")
+
+    consumer = a_class(Stubborn, greenroom_flavour=flavour)
+    await request(consumer, GONE)
+    assert consumer.events == ["handle", "stubborn", "finally", "disconnect"]
+
+
+@FLAVOURS
+async def test_client_that_has_its_answer_may_leave_while_handle_goes_on(flavour: str) -> None:
+    class GoesOn(Lives):
+        async def answer(self) -> None:
+            await super().answer()
+            self.happens()
+            for _ in range(20):
+                await let_others_run()
+
+    consumer = a_class(GoesOn, greenroom_flavour=flavour)
+    await request(consumer, GONE)
+    assert consumer.events == ["handle", "finally", "disconnect"]
+
+
+def test_client_that_has_left_before_gets_an_answer_that_needs_no_waiting() -> None:
+    consumer = a_class(Lives)
+    assert len(exchange(consumer.as_asgi(), SCOPE, body(b""), GONE)) == 2
+    assert consumer.events == ["handle", "finally", "disconnect"]
+
+
+async def test_failure_in_cleaning_up_after_the_client_is_raised() -> None:
+    class Fails(Lives):
+        async def answer(self) -> None:
+            self.happens()
+            try:
+                await self.wait()
+            finally:
+                raise LookupError("what was borrowed is lost")
+
+    consumer = a_class(Fails)
+    with pytest.raises(LookupError, match="what was borrowed is lost"):
+        await request(consumer, GONE)
+    assert consumer.events == ["handle", "LookupError", "finally", "disconnect"]
+
+
+def test_timeout_of_handle_itself_is_its_own() -> None:
+    class Hurries(Lives):
+        async def answer(self) -> None:
+            try:
+                async with asyncio.timeout(0):
+                    await self.wait()
+            except TimeoutError:
+                await super().answer()
+
+    consumer = a_class(Hurries)
+    assert len(exchange(consumer.as_asgi(), SCOPE, body(b""))) == 2
+    assert consumer.events == ["handle", "finally", "disconnect"]
+
+
+@FLAVOURS
+async def test_server_that_cancels_a_request_lets_it_disconnect(flavour: str) -> None:
+    class Waits(Lives):
+        async def answer(self) -> None:
+            scope.cancel()
+            await self.wait()
+
+    consumer = a_class(Waits, greenroom_flavour=flavour)
+    with trio.CancelScope() as scope:
+        await exchange_in_trio(consumer.as_asgi(), SCOPE, body(b""))
+    assert scope.cancelled_caught
+    cancelled = {"asyncio": "CancelledError", "trio": "Cancelled"}[flavour]
+    assert consumer.events == ["handle", cancelled, "finally", "disconnect"]
+
+
+def test_handle_may_stop_the_consumer_and_disconnects() -> None:
+    class Stops(Lives):
+        async def answer(self) -> None:
+            raise StopConsumer
+
+    consumer = a_class(Stops)
+    assert exchange(consumer.as_asgi(), SCOPE, body(b"")) == []
+    assert consumer.events == ["handle", "StopConsumer", "finally", "disconnect"]
+
+
+def test_request_that_nobody_could_answer_any_more_ends_with_handle() -> None:
+    class Plain(AsyncHttpConsumer):
+        async def handle(self, body: bytes) -> None: ...
+
+    class WithHandler(Plain):
+        async def chat_message(self, event: dict[str, Any]) -> None: ...
+
+    assert exchange(Plain.as_asgi(), SCOPE, body(b"")) == []  # nothing for the layer to call
+    WithHandler.channel_layer_alias = "none"
+    assert exchange(WithHandler.as_asgi(), SCOPE, body(b"")) == []  # no layer to call it
+
+
+def test_instance_that_is_the_application_begins_anew_with_each_request() -> None:
+    consumer = a_class(Lives)
+    app = consumer()
+    for _ in range(2):
+        assert len(exchange(app, SCOPE, body(b"a", more=True), body(b"b"))) == 2
+    assert consumer.events == ["handle", "finally", "disconnect"] * 2
+
+
+def test_request_may_be_handled_by_hand() -> None:
+    class Hears(AsyncHttpConsumer):
+        heard = b""
+
+        async def handle(self, body: bytes) -> None:
+            self.heard = body
+
+    consumer = Hears()
+    asyncio.run(consumer.http_request(body(b"a", more=True)))
+    asyncio.run(consumer.http_request(body(b"b")))
+    assert consumer.heard == b"ab"
+
+
+class Polls(Lives):
+    """Answers when the layer says so."""
+
+    async def answer(self) -> None:
+        await self.channel_layer.group_add("polls", self.channel_name)
+        await self.channel_layer.group_send("polls", {"type": "chat.message", "text": "early"})
+        await asyncio.sleep(0)
+        self.events.append("still in handle")
+
+    async def chat_message(self, event: dict[str, Any]) -> None:
+        self.events.append(event["text"])
+        if event["text"] == "at last":
+            await self.send_response(200, event["text"].encode())
+            await self.channel_layer.send(self.channel_name, {"type": "chat.message", "text": "no"})
+
+
+def poll(consumer: Any, *messages: Any) -> list[dict[str, Any]]:
+    """Serve `consumer` while these messages come: those of a client, or texts of the layer."""
+
+    async def main() -> list[dict[str, Any]]:
+        wire = Wire(body(b""))
+        running = asyncio.create_task(consumer.as_asgi()(SCOPE, wire.receive, wire.send))
+        while len(consumer.events) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for message in messages:
+            if isinstance(message, str):
+                event = {"type": "chat.message", "text": message}
+                await consumer.layer.group_send("polls", event)
+            else:
+                wire.inbox.put_nowait(message)
+        await asyncio.wait_for(running, 10)
+        return wire.sent
+
+    return asyncio.run(main())
+
+
+POLLING = ["handle", "still in handle", "finally", "early"]
+
+
+def test_handler_of_the_layer_answers_once_handle_has_returned(
+    layer: InMemoryChannelLayer,
+) -> None:
+    consumer = a_class(Polls, layer=layer)
+    start, part = poll(consumer, "not yet", "at last")
+    assert (start["status"], part["body"]) == (200, b"at last")
+    assert consumer.events == [*POLLING, "not yet", "at last", "disconnect"]
+
+
+def test_client_that_leaves_ends_the_wait_for_an_answer(layer: InMemoryChannelLayer) -> None:
+    consumer = a_class(Polls, layer=layer)
+    assert poll(consumer, GONE) == []
+    assert consumer.events == [*POLLING, "disconnect"]
+    assert layer.groups == {}
+
+
+def test_request_has_one_body(layer: InMemoryChannelLayer) -> None:
+    consumer = a_class(Polls, layer=layer)
+    poll(consumer, body(b"again"), GONE)
+    assert consumer.events == [*POLLING, "disconnect"]
+
+
+def test_failure_of_a_handler_of_the_layer_disconnects_once(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def chat_message(self: Any, event: dict[str, Any]) -> None:
+        if event["text"] != "early":
+            raise LookupError("no answer")
+        self.events.append("early")
+
+    consumer = a_class(Polls, layer=layer, chat_message=chat_message)
+    with pytest.raises(LookupError):
+        poll(consumer, "fail")
+    assert consumer.events == [*POLLING, "disconnect"]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_response_that_could_not_be_sent_is_not_over() -> None:
+    class Retries(Lives):
+        async def answer(self) -> None:
+            await self.send_headers()
+            with pytest.raises(ValueError, match="what a server says"):
+                await self.send_body(b"wrong")
+            await self.send_body(b"right")
+
+    consumer = a_class(Retries)
+    sent: list[bytes] = []
+
+    async def main() -> None:
+        inbox = [body(b"")]
+
+        async def receive() -> dict[str, Any]:
+            if inbox:
+                return inbox.pop()
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        async def send(message: dict[str, Any]) -> None:
+            if message.get("body") == b"wrong":
+                raise ValueError("what a server says")
+            sent.append(message.get("body", b""))
+
+        await asyncio.wait_for(consumer.as_asgi()(SCOPE, receive, send), 10)
+
+    asyncio.run(main())
+    assert sent == [b"", b"right"]
+    assert consumer.events == ["handle", "finally", "disconnect"]
 
 
 def test_unfinished_response_is_finished_by_a_message_of_the_layer(

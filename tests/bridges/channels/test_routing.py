@@ -97,15 +97,89 @@ def test_path_without_a_route_is_an_error() -> None:
         exchange(ROUTER, {"type": "websocket"})
 
 
-def test_path_without_a_route_is_answered_with_404_where_the_server_can() -> None:
-    scope = {
-        "type": "websocket",
-        "path": "/nowhere",
-        "extensions": {"websocket.http.response": {}},
-    }
-    start, body = exchange(ROUTER, scope, {"type": "websocket.connect"})
+SERVED = {"asgi": {"version": "3.0"}, "client": ["127.0.0.1", 5000]}
+DENIAL = {"extensions": {"websocket.http.response": {}}}
+CONNECT = {"type": "websocket.connect"}
+UNROUTED = "No route found for path 'nowhere'. ({} of 127.0.0.1:5000)"
+UNMAPPED = "No application configured for scope type {!r} ({} of 127.0.0.1:5000)"
+
+
+@pytest.mark.parametrize(
+    ("router", "message"), [(ROUTER, UNROUTED), (ProtocolTypeRouter({}), UNMAPPED)]
+)
+def test_websocket_that_nobody_serves_is_refused_and_logged_in_one_line(
+    router: Any, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scope = {"type": "websocket", "path": "/nowhere", **SERVED}
+    start, body = exchange(router, {**scope, **DENIAL}, CONNECT)
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
     assert body == {"type": "websocket.http.response.body", "body": b"Not Found"}
+    (denied,) = caplog.records
+    caplog.clear()
+    assert exchange(router, {**scope, "extensions": None}, CONNECT) == [{"type": "websocket.close"}]
+    (closed,) = caplog.records
+    words = ["websocket /nowhere"] if message is UNROUTED else ["websocket", "websocket /nowhere"]
+    for record in (denied, closed):
+        assert (record.levelname, record.exc_info) == ("WARNING", None)
+        assert record.message == message.format(*words)
+
+
+@pytest.mark.parametrize("router", [ROUTER, ProtocolTypeRouter({})])
+def test_request_that_nobody_serves_is_answered_with_404(
+    router: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    scope = {"type": "http", "method": "GET", "path": "/nowhere", **SERVED}
+    start, body = exchange(router, scope)
+    assert (start["type"], start["status"]) == ("http.response.start", 404)
+    assert (b"content-length", b"9") in start["headers"]
+    assert body == {"type": "http.response.body", "body": b"Not Found"}
+    start, body = exchange(router, {**scope, "method": "HEAD"})
+    assert (b"content-length", b"9") in start["headers"]
+    assert body["body"] == b""
+    assert [record.exc_info for record in caplog.records] == [None, None]
+
+
+def test_path_outside_of_the_root_path_is_refused_too() -> None:
+    scope = {"type": "http", "path": "/a/5/", "root_path": "/mounted", **SERVED}
+    assert exchange(ROUTER, scope)[0]["status"] == 404
+
+
+def test_client_that_has_left_is_not_refused() -> None:
+    gone = {"type": "websocket.disconnect", "code": 1006}
+    assert exchange(ROUTER, {"type": "websocket", "path": "/nowhere", **SERVED}, gone) == []
+
+
+def test_path_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    exchange(ROUTER, {"type": "http", "path": "/nowhere\nFORGED", **SERVED})
+    assert "\n" not in caplog.text.rstrip("\n")
+
+
+async def test_refusal_needs_no_asyncio() -> None:
+    scope = {"type": "websocket", "path": "/nowhere", **SERVED, **DENIAL}
+    start, _ = await exchange_in_trio(ROUTER, scope, CONNECT)
+    assert start["status"] == 404
+
+
+STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
+
+
+def test_lifespan_of_a_server_is_answered_unless_it_is_mapped() -> None:
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
+    assert exchange(ProtocolTypeRouter({}), scope, STARTUP, SHUTDOWN) == [
+        {"type": "lifespan.startup.complete"},
+        {"type": "lifespan.shutdown.complete"},
+    ]
+
+    async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "mine"})
+
+    mapped = ProtocolTypeRouter({"lifespan": lifespan})
+    assert exchange(mapped, scope, STARTUP) == [{"type": "mine"}]
+
+
+def test_other_types_that_are_not_mapped_are_an_error_on_servers_too() -> None:
+    with pytest.raises(ValueError, match="No application configured for scope type 'telegram'"):
+        exchange(ProtocolTypeRouter({}), {"type": "telegram", **SERVED})
 
 
 def nested(inner: Any) -> URLRouter:
