@@ -125,7 +125,9 @@ def test_every_module_of_channels_is_ours_under_both_names_and_nothing_is_import
             "channels." + name
             for name in (
                 "apps auth consumer db exceptions generic generic.http generic.websocket layers "
-                "middleware routing security security.websocket sessions utils worker"
+                "management.commands.runworker middleware routing security security.websocket "
+                "sessions testing testing.application testing.http testing.live "
+                "testing.websocket utils worker"
             ).split()
         } <= set(names), names
         for name in names:
@@ -146,7 +148,7 @@ def test_every_module_of_channels_is_ours_under_both_names_and_nothing_is_import
 def test_tools_that_look_into_modules_find_what_they_expect(tmp_path: Path) -> None:
     run(
         """
-        import copy, importlib, importlib.resources, inspect, pickle, pydoc, sys
+        import asyncio, importlib, importlib.resources, inspect, pickle, pydoc, sys
         from unittest import mock
         from greenroom.bridges.channels import install_as_channels
         install_as_channels()
@@ -157,7 +159,8 @@ def test_tools_that_look_into_modules_find_what_they_expect(tmp_path: Path) -> N
 
         import greenroom.bridges.channels.db
         with mock.patch("channels.db.close_old_connections") as close:
-            assert greenroom.bridges.channels.db.close_old_connections is close
+            asyncio.run(greenroom.bridges.channels.db.database_sync_to_async(len)([]))
+            assert close.call_count == 2
         assert greenroom.bridges.channels.db.close_old_connections is not close
 
         from django.utils.module_loading import import_string
@@ -174,6 +177,11 @@ def test_tools_that_look_into_modules_find_what_they_expect(tmp_path: Path) -> N
         assert inspect.getmodule(StopConsumer) is channels.exceptions
         assert (importlib.resources.files("channels") / "layers.py").is_file()
         assert pydoc.locate("channels.exceptions.ChannelFull") is ChannelFull
+
+        from pathlib import Path
+        from django.utils.autoreload import iter_all_python_module_files
+        watched = set(iter_all_python_module_files())
+        assert Path(channels.exceptions.__file__).resolve() in watched
 
         module = importlib.reload(channels.exceptions)
         assert module is channels.exceptions is sys.modules["greenroom.bridges.channels.exceptions"]
@@ -273,6 +281,11 @@ def test_bridge_without_installation_leaves_the_real_channels_alone(tmp_path: Pa
 def test_line_in_the_package_of_the_settings_serves_commands_servers_and_children(
     website: Path,
 ) -> None:
+    ended = finish("manage.py", "runworker", "--help", cwd=website)
+    assert ended.returncode == 0, ended.stderr
+    assert "usage: manage.py runworker" in ended.stdout
+    ended = finish("manage.py", "runworker", "--layer", "missing", "jobs", cwd=website)
+    assert ended.stderr.startswith("CommandError: "), ended.stderr
     ended = finish("manage.py", "check", cwd=website)
     assert ended.returncode == 0, ended.stderr
     (website / "children.py").write_text(
