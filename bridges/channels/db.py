@@ -3,9 +3,9 @@
 Source: `channels.db` 4.3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import trio
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -78,8 +78,18 @@ class DatabaseSyncToAsync(SyncToAsync[P, R]):
             _close_old_connections(inherited)
 
 
-# A class used as a decorator; its name is a function's.
-database_sync_to_async: Callable[..., Any] = DatabaseSyncToAsync
+if TYPE_CHECKING:
+    # For type checkers the decorator gives a function, so that a method of it is bound.
+    def database_sync_to_async(
+        func: Callable[P, R],
+        thread_sensitive: bool = True,
+        executor: Any = None,
+        context: Any = None,
+    ) -> Callable[P, Coroutine[Any, Any, R]]:
+        """Make a coroutine function of a sync one; see `DatabaseSyncToAsync`."""
+        return DatabaseSyncToAsync(func, thread_sensitive, executor, context)
+else:
+    database_sync_to_async = DatabaseSyncToAsync
 
 
 async def aclose_old_connections() -> None:

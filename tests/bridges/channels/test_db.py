@@ -438,7 +438,7 @@ class AsyncKeeps(AsyncConsumer):
         await database_sync_to_async(setattr)(Keeps.kept, "value", message["value"])
 
     async def tell(self, message: dict[str, Any]) -> None:
-        kept = await database_sync_to_async(getattr)(Keeps.kept, "value", None)
+        kept = await database_sync_to_async(lambda: getattr(Keeps.kept, "value", None))()
         await self.send({"kept": kept})
 
     async def count(self, message: dict[str, Any]) -> None:
