@@ -419,7 +419,7 @@ async def test_a_consumer_that_survives_its_crashes_does_so_here() -> None:
     layer, jobs = TrioLayer(), Jobs()
     base: Any = recording(Trio, jobs)
 
-    class Job(base):
+    class Job(base):  # type: ignore[misc]
         restart = Restart.TRANSIENT
 
         async def restarted(self, cause: Any, previous: Any) -> None:
