@@ -98,11 +98,13 @@ async def test_connections() -> dict[str, BaseDatabaseWrapper]:
 @contextmanager
 def lend(loan: Connections) -> Iterator[None]:
     """Let leased threads use the connections `loan` while the block runs."""
+    turns = [_turns_of(connection) for connection in loan.values()]
     for connection in loan.values():
         connection.inc_thread_sharing()
-        _take_turns(connection)
     with _lock:
         _loans.append(loan)
+    for each in turns:
+        each.begin()
     _tell_thread_of_asgiref(loan)
     try:
         yield
@@ -110,6 +112,8 @@ def lend(loan: Connections) -> Iterator[None]:
         with _lock:
             _loans[:] = [each for each in _loans if each is not loan]
         _tell_thread_of_asgiref(loan)
+        for each in turns:
+            each.end()
         for connection in loan.values():
             connection.dec_thread_sharing()
 
@@ -118,6 +122,28 @@ def _tell_thread_of_asgiref(loan: Connections) -> None:
     if loan:
         # Without waiting, as it may wait for us. What is asked for later comes later.
         SyncToAsync.single_thread_executor.submit(_borrow)
+
+
+@contextmanager
+def lend_in_test() -> Iterator[None]:
+    """Let other threads use this thread's connections during one whole test, run in the block.
+
+    No loop runs here, so that at the end there is time to close what the thread of asgiref
+    has opened by itself: it would keep the test's database from being deleted.
+    """
+    try:
+        with lend(connections_to_lend()):
+            yield
+    finally:
+        if settings.configured:
+            with suppress(TimeoutError):
+                SyncToAsync.single_thread_executor.submit(_close_own).result(PATIENCE)
+
+
+def _close_own() -> None:
+    if not _loans:
+        for connection in connections.all(initialized_only=True):
+            connection.close()
 
 
 # -- in a thread that borrows
@@ -179,12 +205,12 @@ def _give_back(wanted: Connections) -> None:
 # -- turns
 
 
-def _take_turns(connection: Any) -> None:
+def _turns_of(connection: Any) -> "_Turns":
     """Have everybody who uses `connection` from now on take turns, in whatever thread."""
     savepoints = connection.savepoint_ids
-    if isinstance(savepoints, _Savepoints):
-        return
-    turns = _Turns(connection.alias)
+    if isinstance(savepoints, _Savepoints):  # since a test before, and the connection is the same
+        return savepoints.turns
+    turns = _Turns(connection.alias, connection._thread_ident)
     connection.savepoint_ids = _Savepoints(savepoints, connection._thread_ident, turns)
     connection.execute_wrappers[:] = [
         turns.execute,
@@ -209,6 +235,25 @@ def _take_turns(connection: Any) -> None:
             turns.give()
 
     connection.set_autocommit = take_turns
+    _protect(connection, turns)
+    return turns
+
+
+def _protect(connection: Any, turns: "_Turns") -> None:
+    """Let nobody who borrows `connection` close it, as Django does after each request."""
+    kind = type(connection)
+
+    def close() -> None:
+        if not (turns.lent and threading.get_ident() != connection._thread_ident):
+            kind.close(connection)
+
+    def close_if_unusable_or_obsolete() -> None:
+        # In a transaction Django takes it for one that somebody has left unusable.
+        if not turns.lent:
+            kind.close_if_unusable_or_obsolete(connection)
+
+    connection.close = close
+    connection.close_if_unusable_or_obsolete = close_if_unusable_or_obsolete
 
 
 def _end_turn(connection: BaseDatabaseWrapper) -> None:
@@ -228,7 +273,7 @@ def _end_turn(connection: BaseDatabaseWrapper) -> None:
         if first is not None:
             connection.savepoint_rollback(first)
             connection.savepoint_commit(first)
-    savepoints.turns.forget()
+    savepoints.turns.forget(threading.get_ident())
 
 
 _TRANSACTION: Final = ""  # held like a savepoint, which always has a name
@@ -238,13 +283,36 @@ _TRANSACTION: Final = ""  # held like a savepoint, which always has a name
 class _Turns:
     """Whose turn it is to use one connection. A thread may take its turn again and again."""
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, lender: int) -> None:
         self._alias = alias
+        self._lender = lender  # the thread whose connection it is
+        self._loans = 0
         self._changed = threading.Condition()
         self._owner: int | None = None
         self._depth = 0
         self._held: dict[int, set[str]] = {}  # by thread, the savepoints it has begun
         self._ousted: list[list[int]] = []  # [thread, depth], see `PATIENCE`
+
+    @property
+    def lent(self) -> bool:
+        """Whether the connection is lent now."""
+        return self._loans > 0
+
+    def begin(self) -> None:
+        """Take turns from now on. Who lends in a transaction waits for those who borrow."""
+        with self._changed:
+            self._loans += 1
+        self.forget(self._lender)
+
+    def end(self) -> None:
+        """Undo `begin`."""
+        with self._changed:
+            self._loans -= 1
+            if self._loans == 0:
+                self._held.clear()
+                self._ousted.clear()
+                self._owner, self._depth = None, 0
+                self._changed.notify_all()
 
     def execute(
         self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
@@ -266,6 +334,8 @@ class _Turns:
         """Wait for this thread's turn."""
         me = threading.get_ident()
         with self._changed:
+            if self._loans == 0:
+                return
             in_time = self._changed.wait_for(lambda: self._owner in (None, me), PATIENCE)
             if self._owner == me:
                 self._depth += 1
@@ -299,7 +369,7 @@ class _Turns:
     def hold(self, name: str) -> None:
         """Keep the turn until `let_go(name)`."""
         held = self._held.setdefault(threading.get_ident(), set())
-        if name not in held:
+        if self._loans and name not in held:
             held.add(name)
             self.take()
 
@@ -310,13 +380,12 @@ class _Turns:
             held.discard(name)
             self.give()
 
-    def forget(self) -> None:
-        """End whatever this thread has begun."""
-        me = threading.get_ident()
-        self._held.pop(me, None)
+    def forget(self, thread: int) -> None:
+        """End the turn of `thread`, whatever it has begun."""
         with self._changed:
-            self._ousted = [each for each in self._ousted if each[0] != me]
-            if self._owner == me:
+            self._held.pop(thread, None)
+            self._ousted = [each for each in self._ousted if each[0] != thread]
+            if self._owner == thread:
                 self._pass_on()
 
     def _pass_on(self) -> None:

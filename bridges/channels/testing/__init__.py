@@ -26,11 +26,13 @@ from ._clock import virtual_time as virtual_time
 from .application import ApplicationCommunicator as ApplicationCommunicator
 from .application import ApplicationStopped as ApplicationStopped
 from .http import HttpCommunicator as HttpCommunicator
+from .live import ChannelsLiveServerTestCase as ChannelsLiveServerTestCase
 from .websocket import WebsocketCommunicator as WebsocketCommunicator
 
 __all__ = [
     "ApplicationCommunicator",
     "ApplicationStopped",
+    "ChannelsLiveServerTestCase",
     "HttpCommunicator",
     "WebsocketCommunicator",
     "virtual_time",

@@ -16,6 +16,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ...asyncio import open_hosted_loop
+from ...django._shared_connections import lend_in_test
 from ...threads import threads_at_work
 
 P = ParamSpec("P")
@@ -44,6 +45,9 @@ def virtual_time(fn: Callable[P, Awaitable[T]]) -> Callable[P, T]:
     >>> test_a_day()
     'over'
 
+    The database connections of the test are shared with the threads that work for it, so that
+    `acreate()` and `database_sync_to_async` in the test itself are in its transaction, too.
+
     In a test for trio, `autojump_clock` of pytest-trio does the same.
     """
 
@@ -54,7 +58,8 @@ def virtual_time(fn: Callable[P, Awaitable[T]]) -> Callable[P, T]:
                 hold_clock_for_threads()
                 return await loop.run_asyncio(functools.partial(fn, *args, **kwargs))
 
-        return trio.run(main, clock=MockClock(autojump_threshold=0))
+        with lend_in_test():
+            return trio.run(main, clock=MockClock(autojump_threshold=0))
 
     return run
 
@@ -89,11 +94,8 @@ class _Holder(trio.abc.Instrument):
         try:
             while True:
                 await self._wait_for_work()
-                quiet = 0
-                # A thread counts as free a moment before its result has arrived.
-                while quiet < 2:
+                while threads_at_work():
                     await wait_all_tasks_blocked(LOOK_EVERY)
-                    quiet = 0 if threads_at_work() else quiet + 1
         finally:
             trio.lowlevel.remove_instrument(self)
 

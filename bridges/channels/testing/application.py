@@ -63,6 +63,7 @@ class ApplicationCommunicator:
     ) -> None:
         self._future: Running | None = None
         self._stopped: str | None = None  # why this communicator has cancelled it
+        self._told = False  # what it has raised
         self._destructive = (
             self.destructive_timeouts if destructive_timeouts is None else destructive_timeouts
         )
@@ -148,8 +149,7 @@ class ApplicationCommunicator:
                 await self._cancel(f"it had not ended within the {timeout} s of wait()")
         if not running.done():
             raise TimeoutError(f"the application has not ended within {timeout} seconds")
-        if not running.cancelled():
-            running.result()
+        self._raise_failure()
 
     def stop(self, exceptions: bool = True) -> None:
         """Cancel the application; of one that has ended raise what it has raised.
@@ -188,8 +188,9 @@ class ApplicationCommunicator:
             if error is None:
                 await self._say_goodbye()
             await self._cancel("the block of its communicator has ended")
-        if error is None and not running.cancelled():
-            running.result()
+        self._told = self._told or error is not None
+        if error is None:
+            self._raise_failure()
 
     async def _say_goodbye(self) -> None:
         """Let the application know that its block ends well."""
@@ -201,7 +202,20 @@ class ApplicationCommunicator:
             return
         if running.cancelled():
             raise ApplicationStopped(self._stopped or "by itself, or by the test")
-        running.result()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        running = self._running()
+        if not running.cancelled():
+            self._told = True
+            running.result()
+
+    def untold(self) -> BaseException | None:
+        """Give what the application has raised, if no call has raised it yet."""
+        running = self._future
+        if self._told or running is None or not running.done() or running.cancelled():
+            return None
+        return running.exception()
 
     async def _cancel(self, reason: str) -> None:
         """Cancel the application, and wait for its end; raise what it raises meanwhile."""
@@ -211,8 +225,7 @@ class ApplicationCommunicator:
         self._stopped = reason
         running.cancel()
         await wait_for_end(running)
-        if not running.cancelled():
-            running.result()
+        self._raise_failure()
 
     async def _wait(self, seconds: float | None, *, for_output: bool) -> bool:
         """Wait for a message or the application's end; tell whether there is a message.

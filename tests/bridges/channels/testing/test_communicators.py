@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.urls import path
 
@@ -569,14 +570,26 @@ def test_a_clock_that_jumps_waits_for_threads(run_virtually: Run) -> None:
         def receive(self, *args: Any, **kwargs: Any) -> None:
             time.sleep(0.03)  # real work, in a thread
             self.send("done")
+            async_to_sync(asyncio.sleep)(3600)  # which is not
+
+    class AsyncWorker(AsyncWebsocketConsumer):
+        async def receive(self, *args: Any, **kwargs: Any) -> None:
+            for _ in range(20):
+                await sync_to_async(time.sleep)(0.001)
+            await self.send("done")
 
     async def main() -> None:
-        async with WebsocketCommunicator(Worker.as_asgi(), "/") as communicator:
-            await communicator.connect()
-            for _ in range(3):
-                await communicator.send_to("work")
-                assert await communicator.receive_from(timeout=0.01) == "done"
-            assert await communicator.receive_nothing(timeout=3600)
+        for app in (Worker, AsyncWorker):
+            async with WebsocketCommunicator(app.as_asgi(), "/") as communicator:
+                await communicator.connect()
+                for _ in range(3):
+                    await communicator.send_to("work")
+                    assert await communicator.receive_from(timeout=4000) == "done"
+                    assert await communicator.receive_nothing(timeout=3600)
+        communicator = WebsocketCommunicator(Worker.as_asgi(), "/")
+        await communicator.connect()
+        await communicator.send_to("work")
+        assert await communicator.receive_from(timeout=0.01) == "done"
 
     run_virtually(main)
 
@@ -624,13 +637,14 @@ def test_a_communicator_that_is_let_go_ends_its_application(run: Run) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
+            await send({"type": "started"})
             await receive()
         finally:
             ended.append(True)
 
     async def main() -> None:
         communicator = ApplicationCommunicator(app, {})
-        assert await communicator.receive_nothing(0.001)
+        await communicator.receive_output()
         future = communicator.future
         del communicator
         with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,27 @@
+"""The project's application."""
+
+from django.urls import path
+
+from greenroom.bridges.channels.routing import ProtocolTypeRouter, URLRouter
+from greenroom.bridges.channels.security.websocket import AllowedHostsOriginValidator
+from greenroom.bridges.django.asgi import get_asgi_application
+
+pages = get_asgi_application()
+
+from .notes import consumers  # noqa: E402 -- models come after Django's setup
+
+application = ProtocolTypeRouter(
+    {
+        "http": pages,
+        "websocket": AllowedHostsOriginValidator(
+            URLRouter(
+                [
+                    path("sync/", consumers.SyncNotes.as_asgi()),
+                    path("async/", consumers.AsyncNotes.as_asgi()),
+                    path("trio/", consumers.ThreadNotes.as_asgi()),
+                    path("group/", consumers.GroupNotes.as_asgi()),
+                ]
+            )
+        ),
+    }
+)

@@ -1,0 +1,1 @@
+"""An app with one table, and consumers that use it."""

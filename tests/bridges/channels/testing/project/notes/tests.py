@@ -1,0 +1,121 @@
+"""What users write with Django's own test cases."""
+
+from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from channels.testing import (
+    ChannelsLiveServerTestCase,
+    HttpCommunicator,
+    WebsocketCommunicator,
+)
+from django.db import connection, transaction
+from django.test import TestCase, TransactionTestCase
+from tests.bridges.channels.testing.project.asgi import application
+from websockets.sync.client import connect
+
+from greenroom.bridges.channels.layers import get_channel_layer
+from greenroom.bridges.channels.testing import virtual_time
+
+from .models import Note
+
+ORIGIN = [(b"origin", b"http://testserver")]
+
+
+class Mixin:
+    """The same tests for both kinds of test case."""
+
+    async def tell(self, url: str) -> None:
+        """Talk to one consumer."""
+        await Note.objects.acreate(text="mine")
+        websocket = WebsocketCommunicator(application, url, headers=ORIGIN)
+        connected, _ = await websocket.connect()
+        assert connected
+        for text, answer in (("theirs", "2"), ("theirs", "-1"), ("again", "3")):
+            await websocket.send_to(text_data=text)
+            assert await websocket.receive_from(timeout=20) == answer
+        await websocket.disconnect()
+        assert await sync_to_async(Note.objects.count)() == 3
+        for path in ("/count/", "/acount/"):
+            host = [(b"host", b"testserver")]
+            request = HttpCommunicator(application, "GET", path, headers=host)
+            assert (await request.get_response(timeout=20))["body"] == b"3"
+            await request.wait()
+
+    async def test_sync(self) -> None:
+        """A sync consumer."""
+        await self.tell("/sync/")
+
+    async def test_async(self) -> None:
+        """An async consumer."""
+        await self.tell("/async/")
+
+    @virtual_time
+    async def test_virtual(self) -> None:
+        """In virtual time."""
+        await self.tell("/trio/")
+
+    def test_by_async_to_sync(self) -> None:
+        """From a sync test."""
+        async_to_sync(self.tell)("/sync/")
+
+
+class InTransaction(Mixin, TestCase):
+    """With a transaction that is rolled back."""
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        """Look that nothing is left."""
+        assert Note.objects.count() == 0
+
+    def tearDown(self) -> None:
+        """Look that the transaction has survived."""
+        assert connection.in_atomic_block
+        assert connection.connection is not None
+
+
+class Committed(Mixin, TransactionTestCase):
+    """With transactions of their own."""
+
+
+class Live(ChannelsLiveServerTestCase):  # type: ignore[misc]
+    """With a server."""
+
+    def talk(self) -> None:
+        """Talk to the consumers over a real socket."""
+        Note.objects.create(text="mine")
+        with connect(self.live_server_ws_url + "/sync/", origin=self.live_server_url) as socket:
+            socket.send("theirs")
+            assert socket.recv(timeout=20) == "2"
+        with connect(self.live_server_ws_url + "/async/", origin=self.live_server_url) as socket:
+            socket.send("again")
+            assert socket.recv(timeout=20) == "3"
+        assert Note.objects.count() == 3
+
+    def test_talk(self) -> None:
+        """Talk."""
+        self.talk()
+
+    def test_talk_again(self) -> None:
+        """Find nothing of what the other test has written."""
+        self.talk()
+
+    def test_layer(self) -> None:
+        """Reach the server's consumers by the layer."""
+        with connect(self.live_server_ws_url + "/group/", origin=self.live_server_url) as socket:
+            socket.send("own")
+            assert socket.recv(timeout=20) == "own of 1"
+            send: Any = get_channel_layer()
+            async_to_sync(send.group_send)("notes", {"type": "note", "text": "layer"})
+            assert socket.recv(timeout=20) == "layer of 1"
+
+    def test_transactions(self) -> None:
+        """Transactions of the test are its own."""
+        with transaction.atomic():
+            Note.objects.create(text="mine")
+        self.talk_to("/sync/", "2")
+
+    def talk_to(self, path: str, answer: str) -> None:
+        """Talk to one consumer."""
+        with connect(self.live_server_ws_url + path, origin=self.live_server_url) as socket:
+            socket.send("theirs")
+            assert socket.recv(timeout=20) == answer

@@ -1,0 +1,19 @@
+"""Pages of the project."""
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from .notes.models import Note
+
+
+def count(request: HttpRequest) -> HttpResponse:
+    """Count the notes."""
+    return HttpResponse(str(Note.objects.count()))
+
+
+async def count_asynchronously(request: HttpRequest) -> HttpResponse:
+    """Count the notes."""
+    return HttpResponse(str(await Note.objects.acount()))
+
+
+urlpatterns = [path("count/", count), path("acount/", count_asynchronously)]
