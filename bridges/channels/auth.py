@@ -126,8 +126,9 @@ def _login(scope: Scope, user: Any, backend: str | None) -> None:
             session.flush()  # nobody shall see what another user did in this session
     else:
         session.cycle_key()  # a session fixed by somebody before the login is worth nothing
+    backend = _choose_backend(user, backend)
     session[SESSION_KEY] = user._meta.pk.value_to_string(user)
-    session[BACKEND_SESSION_KEY] = _choose_backend(user, backend)
+    session[BACKEND_SESSION_KEY] = backend
     session[HASH_SESSION_KEY] = session_hash
     scope["user"] = user
     user_logged_in.send(sender=user.__class__, request=None, user=user)

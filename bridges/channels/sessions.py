@@ -1,6 +1,7 @@
 """Cookies and Django's sessions in the scope of a connection.
 
-Source: `channels.sessions` 4.3, and Django's `SessionMiddleware`.
+Source: `channels.sessions` 4.3, and Django's `SessionMiddleware`. As in Django, and unlike
+there, no row is made for a session that is empty.
 """
 
 import time
@@ -14,6 +15,7 @@ from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.core.exceptions import SuspiciousOperation
 from django.http import parse_cookie
+from django.utils.encoding import force_str
 from django.utils.functional import SimpleLazyObject
 from django.utils.http import http_date
 
@@ -76,7 +78,7 @@ class CookieMiddleware(BaseMiddleware):
             AssertionError: `samesite` is none of "strict", "lax", "none" or None.
         """
         cookies: SimpleCookie = SimpleCookie()
-        cookies[key] = value
+        cookies[key] = force_str(value)
         cookie = cookies[key]
         if isinstance(expires, datetime):
             if expires.tzinfo is None:
@@ -84,7 +86,7 @@ class CookieMiddleware(BaseMiddleware):
             # A second more, since the time until then was cut to whole seconds.
             remaining = expires - datetime.now(UTC)
             max_age = max(0, remaining.days * 86400 + remaining.seconds + 1)
-            cookie["expires"] = http_date(expires.timestamp())
+            cookie["expires"] = http_date(max(expires.timestamp(), time.time()))
         elif expires is not None:
             cookie["expires"] = expires
         if max_age is not None:
@@ -99,7 +101,7 @@ class CookieMiddleware(BaseMiddleware):
             cookie["secure"] = True
         if httponly:
             cookie["httponly"] = True
-        if samesite:
+        if samesite is not None:
             if samesite.lower() not in ("strict", "lax", "none"):
                 raise AssertionError("samesite must be either 'strict', 'lax' or 'none'")
             cookie["samesite"] = samesite
@@ -163,28 +165,25 @@ class InstanceSessionWrapper:
 
     async def send(self, message: Message) -> None:
         """Send a message of the application, with the session saved and its cookie added."""
-        if self.activated:
+        if (
+            self.activated
+            and message["type"] in self.save_message_types
+            and message.get("status", 200) != 500
+        ):
             session = self.scope["session"]
-            changed = session.modified or settings.SESSION_SAVE_EVERY_REQUEST
-            empty = session.is_empty()
             carries_cookie = message["type"] in self.cookie_response_message_types
-            if empty and self.cookie_name in self.scope["cookies"]:
-                if carries_cookie:
+            if session.modified or settings.SESSION_SAVE_EVERY_REQUEST:
+                if not session.is_empty():
+                    saved = await self.save_session()
+                    if carries_cookie:
+                        self._set_cookie(message, saved)
+                elif carries_cookie and self.cookie_name in self.scope["cookies"]:
                     CookieMiddleware.delete_cookie(
                         message,
                         self.cookie_name,
                         path=settings.SESSION_COOKIE_PATH,
                         domain=settings.SESSION_COOKIE_DOMAIN,
                     )
-            elif (
-                changed
-                and not empty
-                and message["type"] in self.save_message_types
-                and message.get("status", 200) != 500
-            ):
-                saved = await self.save_session()
-                if carries_cookie:
-                    self._set_cookie(message, saved)
         await self.real_send(message)
 
     async def save_session(self) -> _Saved:
