@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 
 ROOT: Final = Path(__file__).resolve().parents[4]
 APPLICATION: Final = "tests.bridges.channels.worlds.asgi:application"
-PATIENCE: Final = 20  # seconds, after which a client gives up
+PATIENCE: Final = 30  # seconds, after which a client gives up
 
 # What each server is started with, {} being the descriptor of a socket that listens already.
 SERVERS: Final[dict[str, Sequence[str]]] = {
@@ -94,13 +94,11 @@ class World:
         """Request `path`, and give status, headers with names in lower case, and body."""
 
         def ask() -> tuple[int, dict[str, str], str]:
-            connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            fields = {name.lower(): value for name, value in response.getheaders()}
-            content = response.read().decode()
-            connection.close()
-            return response.status, fields, content
+            with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
+                connection.request(method, path, body, headers or {})
+                response = connection.getresponse()
+                fields = {name.lower(): value for name, value in response.getheaders()}
+                return response.status, fields, response.read().decode()
 
         return await trio.to_thread.run_sync(ask)
 
