@@ -183,9 +183,12 @@ class URLRouter:
 
 def _prefix(route: URLPattern) -> Pattern:
     """Give the pattern of a route behind which a path goes on."""
-    pattern = route.pattern
+    pattern: Any = route.pattern
+    # Not the text of the pattern: it may be a translation, in the language of the moment.
     if isinstance(pattern, RoutePattern):
-        return RoutePattern(str(pattern), pattern.name, is_endpoint=False)
+        prefix: Pattern = type(pattern)(pattern._route, pattern.name, is_endpoint=False)
+        return prefix
     if isinstance(pattern, RegexPattern):
-        return RegexPattern(str(pattern), pattern.name, is_endpoint=False)
+        prefix = type(pattern)(pattern._regex, pattern.name, is_endpoint=False)
+        return prefix
     raise ValueError(f"{route}: a URLRouter cannot stand behind a {type(pattern).__name__}")

@@ -187,15 +187,10 @@ def test_consumer_that_is_cancelled_on_asyncio_stays_cancelled() -> None:
         left: list[int] = []  # noqa: RUF012
         groups = None  # type: ignore[assignment]
 
-        def cancel(self) -> None:
-            self.task.cancel()
-
-        async def connect(self) -> None:
-            self.task = type(self).running
-            await self.accept()
-
         running: Any = None
-        task: Any = None
+
+        def cancel(self) -> None:
+            self.running.cancel()
 
     async def main() -> None:
         wire = Wire(CONNECT, SAID)

@@ -6,6 +6,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.urls import Resolver404, include, path, re_path
+from django.utils.functional import lazy
+from django.utils.translation import get_language, override
 from tests.bridges.channels.serving import exchange, exchange_in_trio
 
 from greenroom.bridges.channels.middleware import BaseMiddleware
@@ -98,7 +100,7 @@ def test_path_without_a_route_is_an_error() -> None:
 
 
 SERVED = {"asgi": {"version": "3.0"}, "client": ["127.0.0.1", 5000]}
-DENIAL = {"extensions": {"websocket.http.response": {}}}
+DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 CONNECT = {"type": "websocket.connect"}
 UNROUTED = "No route found for path 'nowhere'. ({} of 127.0.0.1:5000)"
 UNMAPPED = "No application configured for scope type {!r} ({} of 127.0.0.1:5000)"
@@ -201,6 +203,16 @@ def test_nested_router_matches_the_rest_and_keeps_what_was_captured() -> None:
         "args": ("7",),
         "kwargs": {"s": "deep"},
     }
+
+
+def test_pattern_of_a_nested_router_is_translated_when_it_is_matched() -> None:
+    words = {"en-us": "hello/", "de": "hallo/"}
+    greeting = lazy(lambda: words[get_language() or ""], str)()
+    for make in (path, re_path):
+        router = URLRouter([make(greeting, URLRouter([path("x/", app("inner"))]))])
+        for language, word in words.items():
+            with override(language):
+                assert route(router, f"/{word}x/")["name"] == "inner"
 
 
 def test_outer_router_goes_on_where_the_nested_one_has_no_route() -> None:
