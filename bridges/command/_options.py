@@ -127,6 +127,11 @@ _OPTIONS: Final = (
         help="Seconds until a client that reads nothing is dropped.",
     ),
     click.option(
+        "--timeout-request",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Seconds that an answer may take; longer gets 503, or is cut off.",
+    ),
+    click.option(
         "--timeout-graceful-shutdown",
         type=_SECONDS,
         help=f"Seconds that a stop takes at most.  [default: {DEFAULTS.graceful_timeout:g};"
@@ -152,6 +157,11 @@ _OPTIONS: Final = (
         default=DEFAULTS.websocket_limits.max_message_size,
         show_default=True,
         help="Bytes of a WebSocket message; more closes with 1009.",
+    ),
+    click.option(
+        "--ws-max-frame-size",
+        type=_COUNT,
+        help="Bytes of a WebSocket frame; more closes with 1009.",
     ),
     click.option(
         "--ws-ping-interval",
@@ -239,6 +249,7 @@ def server_config(given: Given) -> ServerConfig:
             keep_alive_timeout=given["timeout_keep_alive"],
             head_timeout=given["timeout_request_head"],
             write_timeout=given["timeout_write"],
+            request_timeout=given["timeout_request"],
             graceful_timeout=graceful_timeout(given),
             websocket_ping_interval=given["ws_ping_interval"] or None,
             websocket_ping_timeout=given["ws_ping_timeout"],
@@ -250,6 +261,7 @@ def server_config(given: Given) -> ServerConfig:
             ),
             websocket_limits=WebSocketLimits(
                 max_message_size=given["ws_max_size"],
+                max_frame_size=given["ws_max_frame_size"],
                 per_message_deflate=given["ws_per_message_deflate"],
             ),
             server_header=DEFAULTS.server_header if given["server_header"] else None,

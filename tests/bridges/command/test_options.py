@@ -27,6 +27,7 @@ def test_without_options_the_server_has_its_own_defaults_and_an_access_log() -> 
         (["--lifespan", "off"], {"lifespan": "off"}),
         (["--timeout-keep-alive", "75"], {"keep_alive_timeout": 75}),
         (["--timeout-request-head", "3"], {"head_timeout": 3}),
+        (["--timeout-request", "4.5"], {"request_timeout": 4.5}),
         (["--timeout-graceful-shutdown", "9"], {"graceful_timeout": 9}),
         (["--ws-ping-interval", "7.5"], {"websocket_ping_interval": 7.5}),
         (["--ws-ping-interval", "0"], {"websocket_ping_interval": None}),
@@ -34,6 +35,7 @@ def test_without_options_the_server_has_its_own_defaults_and_an_access_log() -> 
         (["--limit-head-size", "999"], {"request_limits": RequestLimits(max_head_size=999)}),
         (["--limit-headers", "7"], {"request_limits": RequestLimits(max_headers=7)}),
         (["--ws-max-size", "99"], {"websocket_limits": WebSocketLimits(max_message_size=99)}),
+        (["--ws-max-frame-size", "9"], {"websocket_limits": WebSocketLimits(max_frame_size=9)}),
         (
             ["--no-ws-per-message-deflate"],
             {"websocket_limits": WebSocketLimits(per_message_deflate=False)},
