@@ -44,15 +44,20 @@ def database(filled: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(filled, tmp_path))
 
 
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project for Channels with the one line of `install_as_channels`, and no daphne."""
-    project = shutil.copytree(MOVING / "before", tmp_path_factory.mktemp("installed") / "project")
+def installed_project(folder: Path) -> Path:
+    """Make the project for Channels with the one line of `install_as_channels`, and no daphne."""
+    project = shutil.copytree(MOVING / "before", folder)
     package = project / "kitchen" / "__init__.py"
     package.write_text(package.read_text() + INSTALL)
     settings = project / "kitchen" / "settings.py"
     settings.write_text(settings.read_text().replace('"daphne"', '"greenroom.bridges.django"'))
     return project
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That project, for all tests."""
+    return installed_project(tmp_path_factory.mktemp("installed") / "project")
 
 
 @pytest.fixture
