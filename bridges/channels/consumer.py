@@ -42,6 +42,7 @@ from . import DEFAULT_CHANNEL_LAYER
 from ._children import Child, Children, name_of, on_hosted_loop, own_tasks
 from ._handlers import find_handler
 from ._handlers import get_handler_name as get_handler_name
+from ._hosted_layer import layer_for_here
 from ._incarnations import Incarnations, opts_in
 from ._intake import (
     LAST,
@@ -158,7 +159,7 @@ class AsyncConsumer:
     async def _serve(self, layer: Any, scope: Scope, receive: Receive, send: Send) -> None:
         vars(self).pop("_unheard", None)  # of the connection before, where an instance is the app
         self.scope = scope
-        self.channel_layer = layer
+        self.channel_layer = layer = layer_for_here(layer)
         self.base_send = self._make_base_send(send)
         subscribe = layer.subscribe if takes_subscriptions(layer) else None
         source = source_of(receive)

@@ -29,18 +29,20 @@ def heard(valkey_url: str) -> list[str]:
 
 
 @pytest.mark.parametrize("alias", ["core", "pubsub"])
-def test_async_and_sync_consumers_and_threads_reach_each_other(
+def test_async_trio_and_sync_consumers_and_threads_reach_each_other(
     alias: str, heard: list[str]
 ) -> None:
     said = [line.removeprefix(f"{alias} hears ") for line in heard if line.startswith(alias)]
+    kinds = ("async", "async", "trio", "sync", "sync")
     assert said == [
         *(
-            f"async: {name}, async: {name}, sync: {name}, sync: {name}"
-            for name in ("async 1", "async 2", "sync 1", "sync 2")
+            ", ".join(f"{kind}: {name}" for kind in kinds)
+            for name in ("async 1", "async 2", "trio 1", "sync 1", "sync 2")
         ),
-        "async: after one has left, sync: after one has left, sync: after one has left",
-        "async: from a thread, sync: from a thread, sync: from a thread",
+        ", ".join(f"{kind}: after one has left" for kind in kinds[1:]),
+        ", ".join(f"{kind}: from a thread" for kind in kinds[1:]),
         "sync: from a thread",
+        "trio: from a thread",
     ]
 
 

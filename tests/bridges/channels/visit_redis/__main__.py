@@ -68,6 +68,14 @@ class Async(AsyncWebsocketConsumer):  # type: ignore[misc]  # `channels` has no 
         await self.send(f"async: {event['text']}")
 
 
+class Trio(Async):
+    greenroom_flavour = "trio"
+
+    async def said(self, event: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        await self.send(f"trio: {event['text']}")
+
+
 class Sync(WebsocketConsumer):  # type: ignore[misc]
     groups = ("room",)
 
@@ -92,7 +100,7 @@ application = URLRouter(
     [
         path(f"{alias}/{base.__name__.lower()}", consumer(base, alias))
         for alias in ("core", "pubsub")
-        for base in (Async, Sync)
+        for base in (Async, Trio, Sync)
     ]
 )
 
@@ -105,11 +113,11 @@ async def visit(alias: str, port: int) -> None:
     layer = get_channel_layer(alias)
     async with AsyncExitStack() as stack:
         enter, websockets, names = stack.enter_async_context, {}, {}
-        for kind in ("async", "sync"):
-            for number in (1, 2):
-                address = open_websocket("127.0.0.1", port, f"/{alias}/{kind}", use_ssl=False)
-                websockets[f"{kind} {number}"] = websocket = await enter(address)
-                names[f"{kind} {number}"] = await websocket.get_message()
+        for name in ("async 1", "async 2", "trio 1", "sync 1", "sync 2"):
+            kind = name.split()[0]
+            address = open_websocket("127.0.0.1", port, f"/{alias}/{kind}", use_ssl=False)
+            websockets[name] = websocket = await enter(address)
+            names[name] = await websocket.get_message()
         for name, websocket in websockets.items():
             await websocket.send_message(name)
             print(alias, "hears", await hear(websockets))
@@ -120,8 +128,9 @@ async def visit(alias: str, port: int) -> None:
         message = {"type": "said", "text": "from a thread"}
         await trio.to_thread.run_sync(SyncLayer(layer).group_send, "room", message)
         print(alias, "hears", await hear(websockets))
-        await trio.to_thread.run_sync(async_to_sync(layer.send), names["sync 2"], message)
-        print(alias, "hears", await websockets["sync 2"].get_message())
+        for name in ("sync 2", "trio 1"):
+            await trio.to_thread.run_sync(async_to_sync(layer.send), names[name], message)
+            print(alias, "hears", await websockets[name].get_message())
 
 
 def fill() -> None:

@@ -1,0 +1,43 @@
+"""A channel layer that was written for asyncio, in the hands of code in trio.
+
+Layers of others, such as those of channels_redis, run on asyncio only. A consumer whose
+handlers are written for trio gets this in their place: what has to be awaited is awaited
+on the hosted loop, where the layer keeps its connections.
+"""
+
+from functools import partial
+from inspect import iscoroutinefunction
+from typing import Any, final
+
+import trio
+
+from ..asyncio import current_hosted_loop
+from ..asyncio._lasting import lasting_hosted_loop
+from .layers import takes_subscriptions
+
+
+@final
+class HostedLayer:
+    """What `layer` has, its coroutine functions as such that can be awaited in trio."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    def __repr__(self) -> str:
+        return f"<HostedLayer of {self._layer!r}>"
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._layer, name)
+        return partial(_call, value) if iscoroutinefunction(value) else value
+
+
+async def _call(method: Any, *args: Any, **kwargs: Any) -> Any:
+    loop = current_hosted_loop() or await lasting_hosted_loop()
+    return await loop.run_asyncio(partial(method, *args, **kwargs))
+
+
+def layer_for_here(layer: Any) -> Any:
+    """Give `layer`, or None, as it can be used in what runs here: trio or asyncio."""
+    if layer is None or takes_subscriptions(layer) or not trio.lowlevel.in_trio_task():
+        return layer
+    return HostedLayer(layer)
