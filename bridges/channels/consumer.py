@@ -168,9 +168,10 @@ class AsyncConsumer:
         if source is not None and (layer is None or subscribe is not None):
             intake = DirectIntake(source)
         else:
-            is_job = scope.get("type") == "channel" and isinstance(source, ScopeActor)
-            intake = PumpedIntake(self._unheard, scope, source if is_job else None)
-            if not is_job:
+            is_job = scope.get("type") == "channel"
+            job = source if is_job and isinstance(source, ScopeActor) else None
+            intake = PumpedIntake(self._unheard, scope, job)
+            if job is None:
                 pumps.append((receive, EVENTS))
         subscription = None
         try:

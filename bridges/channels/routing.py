@@ -183,12 +183,9 @@ class URLRouter:
 
 def _prefix(route: URLPattern) -> Pattern:
     """Give the pattern of a route behind which a path goes on."""
-    pattern: Any = route.pattern
+    pattern = route.pattern
     # Not the text of the pattern: it may be a translation, in the language of the moment.
-    if isinstance(pattern, RoutePattern):
-        prefix: Pattern = type(pattern)(pattern._route, pattern.name, is_endpoint=False)
-        return prefix
-    if isinstance(pattern, RegexPattern):
-        prefix = type(pattern)(pattern._regex, pattern.name, is_endpoint=False)
-        return prefix
+    for kind, attribute in ((RoutePattern, "_route"), (RegexPattern, "_regex")):
+        if isinstance(pattern, kind):
+            return type(pattern)(getattr(pattern, attribute), pattern.name, is_endpoint=False)
     raise ValueError(f"{route}: a URLRouter cannot stand behind a {type(pattern).__name__}")
