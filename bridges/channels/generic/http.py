@@ -26,6 +26,7 @@ from ....runtime.scopes import EVENTS
 from .._handlers import has_layer_handlers
 from .._intake import call_while
 from ..consumer import AsyncConsumer
+from ..db import aclose_old_connections as aclose_old_connections
 from ..exceptions import StopConsumer
 
 __all__ = ["AsyncHttpConsumer"]

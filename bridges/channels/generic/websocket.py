@@ -17,6 +17,7 @@ from asgiref.sync import async_to_sync
 from ....runtime._types import Message
 from ....runtime.layers import DONE
 from ..consumer import AsyncConsumer, SyncConsumer
+from ..db import aclose_old_connections as aclose_old_connections
 from ..exceptions import (
     AcceptConnection,
     DenyConnection,

@@ -145,6 +145,37 @@ def test_every_module_of_channels_is_ours_under_both_names_and_nothing_is_import
     )
 
 
+def test_every_name_that_a_module_of_channels_defines_or_hands_on_is_in_ours(
+    tmp_path: Path,
+) -> None:
+    """Code imports from Channels also what it merely imports itself."""
+    missing = run(
+        """
+        import importlib, pkgutil
+        from django.conf import settings
+        settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"])
+        import django
+        django.setup()
+        import channels
+        for module in pkgutil.walk_packages(channels.__path__, "channels."):
+            theirs = vars(importlib.import_module(module.name))
+            ours = importlib.import_module("greenroom.bridges." + module.name)
+            for name, value in theirs.items():
+                home = getattr(value, "__module__", None)
+                if isinstance(home, str) and home.startswith(("channels.", "django.db")):
+                    if not name.startswith("__") and not hasattr(ours, name):
+                        print(f"{module.name}.{name}")
+        """,
+        tmp_path,
+    )
+    assert missing.split() == [
+        "channels.testing.application.no_op",  # of the server in a process of its own,
+        "channels.testing.live.connections",  # which is a thread here
+        "channels.testing.live.make_application",
+        "channels.testing.live.set_database_connection",
+    ]
+
+
 def test_tools_that_look_into_modules_find_what_they_expect(tmp_path: Path) -> None:
     run(
         """
