@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -126,9 +126,11 @@ async def start(project: Path) -> AsyncIterator[Start]:
     """Start the project's `runserver`, and give it with its port."""
     started: list[Command] = []
 
-    async def start(*options: str) -> tuple[Command, int]:
+    async def start(
+        *options: str, command: Sequence[str] = ("runserver", "127.0.0.1:0")
+    ) -> tuple[Command, int]:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "manage.py", "runserver", "127.0.0.1:0", *options],
+            [sys.executable, "manage.py", *command, *options],
             cwd=project,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"},
             stdout=subprocess.PIPE,
@@ -136,18 +138,19 @@ async def start(project: Path) -> AsyncIterator[Start]:
             start_new_session=True,
         )
         assert process.stdout is not None
-        command = Command(process, process.stdout)
-        started.append(command)
-        port = await announced_port(command)
-        if "--noreload" not in options and "first seen" not in command.output:
-            await command.line("first seen")
-        return command, port
+        running = Command(process, process.stdout)
+        started.append(running)
+        port = await announced_port(running)
+        reloads = command[0] == "runserver" and "--noreload" not in options
+        if reloads and "first seen" not in running.output:
+            await running.line("first seen")
+        return running, port
 
     yield start
-    for command in started:
-        if command.process.poll() is None:
-            os.killpg(command.process.pid, signal.SIGKILL)
-        await command.end()
+    for running in started:
+        if running.process.poll() is None:
+            os.killpg(running.process.pid, signal.SIGKILL)
+        await running.end()
 
 
 async def announced_port(command: Command) -> int:
@@ -425,6 +428,22 @@ async def test_a_project_extends_the_command_as_it_did_daphnes(start: Start, pro
         "WebSocket CONNECT /writing",
         "WebSocket DISCONNECT /writing",
     ]
+
+
+async def test_testserver_serves_a_test_database_and_says_that_it_was_left(
+    start: Start, project: Path
+) -> None:
+    given = '[{"model": "notes.note", "pk": 1, "fields": {"text": "given"}}]'
+    (project / "first.json").write_text(given)
+    command, port = await start(
+        command=["testserver", "first.json", "--addrport=127.0.0.1:0", "--noinput"]
+    )
+    async with open_websocket(port, "/writing"):
+        pass
+    assert await command.stop(signal.SIGINT) == 0
+    assert "Server stopped." in command.output
+    assert "Traceback" not in command.output
+    assert notes(project) == []
 
 
 async def test_noasgi_runs_djangos_own_server_with_static_files(

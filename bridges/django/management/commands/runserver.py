@@ -173,6 +173,9 @@ class Command(RunserverCommand):
         else:
             self.server_cls = RunserverCommand.server_cls
         super().inner_run(*args, **options)
+        # Django says this after KeyboardInterrupt, which the server takes for itself.
+        if options["use_asgi"] and options.get("shutdown_message"):
+            self.stdout.write(options["shutdown_message"])
 
     def _make_server(self, address: tuple[str, int], *_args: object, **_options: object) -> Any:
         """Make the server, where Django calls a class of its own."""
