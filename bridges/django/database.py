@@ -11,6 +11,7 @@ Source: Django, "Databases", "Persistent connections".
 """
 
 import logging
+import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -40,9 +41,10 @@ def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
     """Guard the connections of this thread around one handler, within a `with` block.
 
     On entry and on exit a connection is closed if it is broken or older than its
-    `CONN_MAX_AGE` seconds. On exit a transaction that the handler opened and left open
-    is rolled back by dropping its connection, and an error is logged. A connection that
-    is inside a transaction on entry is left alone: tests share such a one.
+    `CONN_MAX_AGE` seconds; on entry also if the server has hung up, as after its restart.
+    On exit a transaction that the handler opened and left open is rolled back by dropping
+    its connection, and an error is logged. A connection that is inside a transaction on
+    entry is left alone: tests share such a one.
 
     Costs about nothing in a thread that has not used a database yet, and does not need
     Django to be configured.
@@ -53,6 +55,9 @@ def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
     with borrowed():
         inherited = transactions_here()
         _tidy(inherited, who)
+        for connection in _connections():
+            if connection not in inherited and _was_hung_up(connection):
+                connection.close()
         try:
             yield
         finally:
@@ -106,6 +111,23 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
     return connection.in_atomic_block or (
         connection.settings_dict["AUTOCOMMIT"] and not connection.autocommit
     )
+
+
+def _was_hung_up(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a PostgreSQL server has closed a connection that lay idle.
+
+    It costs no query, as `CONN_HEALTH_CHECKS` does: who hangs up says so, and then there is
+    something to read.
+    """
+    raw = connection.connection
+    if raw is None or connection.vendor != "postgresql" or not hasattr(select, "poll"):
+        return False
+    try:
+        poll = select.poll()
+        poll.register(raw.fileno(), select.POLLIN)
+        return bool(poll.poll(0)) and not connection.is_usable()
+    except Exception:  # noqa: BLE001 -- whatever a driver says of a closed connection
+        return True
 
 
 def _drop(connection: BaseDatabaseWrapper) -> None:

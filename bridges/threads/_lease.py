@@ -11,10 +11,10 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager
-from queue import SimpleQueue
+from contextlib import AbstractContextManager, suppress
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import trio
 
@@ -25,6 +25,10 @@ from ._run import run_sync
 
 T = TypeVar("T")
 
+# Real seconds between two calls of a handler after which another thread may stand in for its
+# own. Most handlers are over by then, and each thread may have a database connection.
+GRACE: Final = 0.05
+
 logger = logging.getLogger("greenroom.threads")
 
 
@@ -34,9 +38,9 @@ class Lease(Executor):
 
     Under asyncio, asgiref's thread-sensitive calls in the block go to this thread, unless
     another waits in `async_to_sync` for the whole, which then does them; `run_sync(...,
-    pool=lease)` goes to this one in both flavours. Between two calls the thread does
-    not count as busy, unless it is pinned. At the end of the block `around` is left, then
-    the thread is free.
+    pool=lease)` goes to this one in both flavours. While nothing was called for a while,
+    the thread does not count as busy, unless it is pinned. At the end of the block
+    `around` is left, then the thread is free.
 
     Args:
         pool: where the thread comes from; `default_pool()` if None.
@@ -220,7 +224,9 @@ class Lease(Executor):
             job = jobs.get()
             pool.work(expected=job is not None)
             return job
-        # A handler does something else between two calls, and others may need the thread's place.
+        with suppress(Empty):
+            return jobs.get(timeout=GRACE)
+        # The handler does something else for long, and others may need the thread's place.
         pool.pause(self, "its next call")
         job = jobs.get()
         pool.resume(self, expected=job is not None)

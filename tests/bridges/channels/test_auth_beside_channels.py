@@ -153,7 +153,7 @@ def test_middleware_fills_the_scope_as_that_of_channels(
     users: dict[str, User], given: str | None, override: str | None, state: str
 ) -> None:
     def visit(module: Any) -> Any:
-        base = module.AuthMiddleware
+        base: Any = module.AuthMiddleware
 
         class Resolves(base):  # type: ignore[misc]
             async def resolve_scope(self, scope: Any) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from asgiref.sync import async_to_sync
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom.bridges.asyncio import open_hosted_loop
-from greenroom.bridges.threads import Lease, ThreadPool, call_home, run_sync
+from greenroom.bridges.threads import ThreadPool, call_home, run_sync
 
 Ask = Callable[[Callable[[], object]], object]
 
@@ -158,14 +159,17 @@ async def test_it_is_told_once_for_each_time_that_everybody_waits(
 ) -> None:
     pool = make_pool(1, 0)
     for _ in range(2):
-        async with open_hosted_loop(), Lease(pool) as lease:
-            await run_sync(int, pool=lease)  # it keeps its thread, and another needs one
+        answered = trio.Event()
+        async with open_hosted_loop(), trio.open_nursery() as nursery:
+            nursery.start_soon(partial(run_sync, call_home, answered.wait, pool=pool))
+            await trio.testing.wait_all_tasks_blocked(0.01)
             for _ in range(2):
                 with trio.move_on_after(0.01):
                     await run_sync(int, pool=pool)
+            answered.set()
         assert await run_sync(int, pool=pool) == 0
     assert len(caplog.records) == 2
-    assert "a handler that keeps its thread waits for its next call" in caplog.text
+    assert "call_home waits for Event.wait; int waits for a thread" in caplog.text
 
 
 # A graph of asks: each node asks its children in turn, by one of the ways, and answers with the

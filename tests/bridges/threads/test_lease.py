@@ -40,7 +40,6 @@ async def test_trio_code_leases_a_thread_too(pool: ThreadPool) -> None:
     async with Lease(pool) as lease:
         thread = await run_sync(threading.current_thread, pool=lease)
         assert await run_sync(threading.current_thread, pool=lease) is thread
-        assert pool.busy == 0  # between two calls others may go on
     with pytest.raises(RuntimeError, match="ended"):
         await run_sync(int, pool=lease)
 
