@@ -41,8 +41,9 @@ async def await_many_dispatch(
             for at, task in enumerate(waiting):
                 if task.done():
                     message = task.result()
-                    waiting[at] = asyncio.ensure_future(_call(consumer_callables[at]))
                     await dispatch(message)
+                    # Not before: what is asked for meanwhile is lost where dispatch fails.
+                    waiting[at] = asyncio.ensure_future(_call(consumer_callables[at]))
     finally:
         for task in waiting:
             task.cancel()

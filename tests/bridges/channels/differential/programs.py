@@ -376,7 +376,7 @@ _disconnects: st.SearchStrategy[Message] = st.sampled_from(
         {"type": "websocket.disconnect"},
     ]
 )
-_requests = st.sampled_from(
+_requests: st.SearchStrategy[Message] = st.sampled_from(
     [
         {"type": "http.request", "body": b"b", "more_body": True},
         {"type": "http.request", "more_body": True},
@@ -385,7 +385,7 @@ _requests = st.sampled_from(
         {"type": "http.request"},
     ]
 )
-_odd = st.sampled_from(
+_odd: st.SearchStrategy[Message] = st.sampled_from(
     [
         {},
         {"type": "_x"},
