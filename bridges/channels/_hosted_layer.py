@@ -2,7 +2,8 @@
 
 Layers of others, such as those of channels_redis, run on asyncio only. A consumer whose
 handlers are written for trio gets this in their place: what has to be awaited is awaited
-on the hosted loop, where the layer keeps its connections.
+on the hosted loop, where the layer keeps its connections. A layer of somebody else that
+may be awaited in trio says so, as an application does: `greenroom_flavour = "both"`.
 """
 
 from functools import partial
@@ -38,6 +39,8 @@ async def _call(method: Any, *args: Any, **kwargs: Any) -> Any:
 
 def layer_for_here(layer: Any) -> Any:
     """Give `layer`, or None, as it can be used in what runs here: trio or asyncio."""
-    if layer is None or takes_subscriptions(layer) or not trio.lowlevel.in_trio_task():
+    if layer is None or not trio.lowlevel.in_trio_task():
         return layer
-    return HostedLayer(layer)
+    # The class is asked, for the reason that `takes_subscriptions` gives.
+    flavour = getattr(type(layer), "greenroom_flavour", "asyncio")
+    return layer if flavour != "asyncio" or takes_subscriptions(layer) else HostedLayer(layer)

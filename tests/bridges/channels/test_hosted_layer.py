@@ -1,0 +1,86 @@
+"""Tests of layers that were written for asyncio in the hands of code in trio."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from greenroom.bridges.asyncio import open_hosted_loop
+from greenroom.bridges.channels._hosted_layer import HostedLayer, layer_for_here
+from greenroom.bridges.channels.layers import InMemoryChannelLayer
+
+
+class Remote:
+    """A layer that keeps to one asyncio loop, where it waits for things."""
+
+    capacity = 7
+
+    def __init__(self) -> None:
+        self.loops: set[asyncio.AbstractEventLoop] = set()
+        self.ended: list[str] = []
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        self.loops.add(asyncio.get_running_loop())
+        if channel == "full":
+            raise ConnectionError("the layer is gone")
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        try:
+            await asyncio.sleep(3600)
+            return {}
+        finally:
+            self.ended.append(channel)
+
+    def prefix(self) -> str:
+        return "remote"
+
+
+class InTrio(Remote):
+    greenroom_flavour = "trio"
+
+
+async def test_layer_written_for_asyncio_is_awaited_on_the_hosted_loop() -> None:
+    remote = Remote()
+    layer = layer_for_here(remote)
+    assert isinstance(layer, HostedLayer)
+    async with open_hosted_loop() as loop:
+        await layer.send("a", {"type": "x"})
+        assert remote.loops == {loop}
+        with pytest.raises(ConnectionError, match="the layer is gone"):
+            await layer.send("full", {"type": "x"})
+    assert (layer.capacity, layer.prefix()) == (7, "remote")
+    assert "HostedLayer of <" in repr(layer)
+    assert not hasattr(layer, "no_such_thing")
+
+
+async def test_cancelled_wait_for_a_message_is_cancelled_on_the_loop_too() -> None:
+    remote = Remote()
+    layer = layer_for_here(remote)
+    async with open_hosted_loop(), trio.open_nursery() as nursery:
+        nursery.start_soon(layer.receive, "a")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert remote.ended == ["a"]
+
+
+async def test_program_of_somebody_else_without_a_hosted_loop_gets_one() -> None:
+    remote = Remote()
+    await layer_for_here(remote).send("a", {"type": "x"})
+    assert len(remote.loops) == 1
+
+
+async def test_layer_that_can_be_awaited_in_trio_is_given_as_it_is() -> None:
+    for layer in (InMemoryChannelLayer(), InTrio(), None):
+        assert layer_for_here(layer) is layer
+
+
+def test_layer_is_given_as_it_is_to_code_on_asyncio() -> None:
+    remote = Remote()
+
+    async def main() -> None:
+        assert layer_for_here(remote) is remote
+
+    asyncio.run(main())
