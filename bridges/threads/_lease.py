@@ -215,6 +215,9 @@ class Lease(Executor):
 
     def _wait_for_job(self, jobs: "SimpleQueue[Job | None]") -> Job | None:
         pool = self._pool
+        if not self._pinned:
+            with suppress(Empty):
+                return jobs.get(timeout=GRACE)  # meanwhile it counts as busy
         with self._noting:
             idle = self._idle = jobs.empty()
         if not idle:
@@ -224,8 +227,6 @@ class Lease(Executor):
             job = jobs.get()
             pool.work(expected=job is not None)
             return job
-        with suppress(Empty):
-            return jobs.get(timeout=GRACE)
         # The handler does something else for long, and others may need the thread's place.
         pool.pause(self, "its next call")
         job = jobs.get()
