@@ -17,7 +17,8 @@ import trio
 from ...actors import Backoff
 from ...runtime._types import Message
 from ...runtime.layers import Waiter
-from ..asyncio import NoHostedLoop, TaskCancelled, current_hosted_loop
+from ..asyncio import TaskCancelled, current_hosted_loop
+from ..asyncio._lasting import lasting_hosted_loop
 from ._worker_seats import Crew, Seat
 from ._worker_tasks import current_time, is_cancelled, sleep, wait_until
 from .layers import takes_subscriptions
@@ -33,21 +34,17 @@ Receive = Callable[[str], Awaitable[Message]]
 
 
 def receiver_of(layer: Any) -> Receive:
-    """Give the layer's `receive` such that it can be awaited here.
-
-    Raises:
-        NoHostedLoop: it is written for asyncio, and this trio program hosts no loop.
-    """
-    receive: Receive = layer.receive
+    """Give the layer's `receive` such that it can be awaited here, in trio or in asyncio."""
     if not trio.lowlevel.in_trio_task() or takes_subscriptions(layer):
+        receive: Receive = layer.receive
         return receive
-    loop = current_hosted_loop()
-    if loop is None:
-        raise NoHostedLoop(
-            f"{type(layer).__name__} is written for asyncio, and this trio program hosts no "
-            "asyncio loop"
-        )
-    return partial(loop.run_asyncio, receive)
+    return partial(_receive_in_asyncio, layer)
+
+
+async def _receive_in_asyncio(layer: Any, channel: str) -> Message:
+    loop = current_hosted_loop() or await lasting_hosted_loop()
+    message: Message = await loop.run_asyncio(layer.receive, channel)
+    return message
 
 
 @final

@@ -39,6 +39,7 @@ from ...runtime._types import App, Message, Scope
 from ...runtime.flavours import Flavour
 from ...runtime.layers._home import current_home
 from ..asyncio import open_hosted_loop
+from ..asyncio._lasting import lasting_hosted_loop
 from ._worker_lines import Line, Outage, receiver_of
 from ._worker_seats import Crew, Seat, nobody_reads
 from ._worker_tasks import Cancel, Start, current_time, open_tasks, sleep
@@ -150,11 +151,11 @@ class Worker:
         if not trio.lowlevel.in_trio_task():
             await self.handle()
             return
-        async with open_hosted_loop() as loop:
-            if self.greenroom_flavour == "asyncio":
-                await loop.run_asyncio(self.handle)
-            else:
-                await self.handle()
+        if self.greenroom_flavour == "asyncio":
+            loop = await lasting_hosted_loop()
+            await loop.run_asyncio(self.handle)
+        else:
+            await self.handle()
 
     def stop(self) -> None:
         """Take no more messages, and end when those in hand are handled.
@@ -174,15 +175,12 @@ class Worker:
 
         Raises:
             TypeError: one of `channels` is no name of a channel.
-            NoHostedLoop: the layer is written for asyncio, and this trio program hosts no
-                loop; see `arun`.
         """
         names = list(dict.fromkeys(self.channels))
         check = getattr(self.channel_layer, "require_valid_channel_name", None)
         if check is not None:
             for name in names:
                 check(name)
-        receiver_of(self.channel_layer)
         try:
             async with open_tasks() as start_timer:
                 async with open_tasks() as start:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import re
 import threading
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +26,7 @@ from tests.bridges.channels.working import (
 )
 
 from greenroom.actors import Restart
-from greenroom.bridges.asyncio import NoHostedLoop, open_hosted_loop
+from greenroom.bridges.asyncio import open_hosted_loop
 from greenroom.bridges.channels.consumer import AsyncConsumer, SyncConsumer
 from greenroom.bridges.channels.layers import InMemoryChannelLayer, channel_layers
 from greenroom.bridges.channels.worker import Worker, serve_channels
@@ -124,11 +126,10 @@ async def test_a_failing_job_loses_no_other_in_any_flavour_on_any_layer(
     assert jobs.begun == list(zip(range(12), counts, strict=True))
 
 
-@KINDS
+@pytest.mark.parametrize("layer_class", [TrioLayer, AsyncioLayer])
+@pytest.mark.parametrize("base", [Asyncio, Sync])
 def test_a_worker_is_awaited_in_plain_asyncio(base: Any, layer_class: Any) -> None:
     layer, jobs = layer_class(), Jobs()
-    if base is Trio:
-        pytest.skip("no trio program hosts this loop")
     channel_layers.set("default", layer)
     for number in range(6):
         layer.put("jobs", job(number, "fail" if number == 2 else "run"))
@@ -265,11 +266,14 @@ async def test_a_layer_that_fails_is_asked_again_ever_more_slowly_and_that_is_lo
     assert 30 <= tried[-1] <= 36
     assert len(tried) <= 2 * 14  # 0.1 + 0.2 + ... + 3.2 s, then every five
     outage, recovery = lines(caplog)
-    assert outage == (
-        "the channel layer fails while messages of the channel jobs are waited for; "
-        "it is asked again until it works"
+    assert re.fullmatch(
+        "the channel layer fails while messages of the channel (jobs|others) are waited for; "
+        "it is asked again until it works",
+        outage,
     )
-    assert recovery.startswith("the channel layer works again, after 3")
+    lasted = re.fullmatch(r"the channel layer works again, after (\d+)\.\d s", recovery)
+    assert lasted is not None
+    assert 29 <= int(lasted[1]) <= 36
     assert caplog.records[0].exc_info is not None
 
 
@@ -342,6 +346,25 @@ async def test_instances_that_fail_at_their_first_message_follow_each_other_ever
         assert layer.waiting("jobs") == 0
 
 
+async def test_each_of_several_instances_waits_for_itself_after_it_has_failed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    layer, times = TrioLayer(), list[float]()
+
+    @speaks("trio")
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        times.append(trio.current_time())
+        raise OSError("the database is down")
+
+    for number in range(40):
+        layer.put("jobs", job(number))
+    async with working(Worker(app, ["jobs"], layer, concurrency=2)):
+        await trio.sleep(10)
+    # Two at once, two without a pause, and two after each of 0.1 + 0.2 + 0.4 + ... s.
+    assert 2 * 6 <= len(times) <= 2 * 10
+
+
 async def test_an_instance_that_has_worked_before_it_failed_is_followed_at_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -369,21 +392,21 @@ async def test_an_application_that_never_looks_at_its_message_is_not_called_agai
 
 
 @WORLDS
+@pytest.mark.parametrize(("base", "layer_class"), [(Trio, TrioLayer), (Asyncio, AsyncioLayer)])
 async def test_a_job_that_was_taken_when_the_instance_failed_at_something_else_is_handled(
-    world: str,
+    base: Any, layer_class: Any, world: str
 ) -> None:
-    layer, jobs, fail = TrioLayer(), Jobs(), trio.Event()
+    layer, jobs = layer_class(), Jobs()
+    failing = False
 
-    class Job(AsyncConsumer):
-        greenroom_flavour = "trio"
-
+    class Job(base):  # type: ignore[misc]
         async def job_run(self, message: Any) -> None:
             jobs.begun.append((id(self), message["number"]))
             jobs.instances.append(self)
             jobs.tell()
 
         async def own_fail(self, message: Any) -> None:
-            await fail.wait()
+            await jobs.until(lambda: failing)
             raise OSError("no disk")
 
     channel_layers.set("default", layer)
@@ -396,8 +419,10 @@ async def test_a_job_that_was_taken_when_the_instance_failed_at_something_else_i
         layer.put("jobs", job(2))
         await trio.testing.wait_all_tasks_blocked()
         assert layer.waiting("jobs") == 0  # it had nothing to do for the channel
-        fail.set()
-        await jobs.until(lambda: len(jobs.begun) == 2)
+        failing = True
+        jobs.tell()
+        with trio.fail_after(10):
+            await jobs.until(lambda: len(jobs.begun) == 2)
     (first, _), (second, number) = jobs.begun
     assert first != second
     assert number == 2
@@ -653,9 +678,19 @@ async def test_what_is_no_name_of_a_channel_is_refused() -> None:
         await Worker(Asyncio.as_asgi(), ["a b"], TrioLayer()).handle()
 
 
-async def test_a_layer_written_for_asyncio_needs_a_loop() -> None:
-    with pytest.raises(NoHostedLoop, match="AsyncioLayer is written for asyncio"):
-        await Worker(Asyncio.as_asgi(), ["jobs"], AsyncioLayer()).handle()
+@pytest.mark.parametrize("base", [Asyncio, Trio])
+async def test_a_layer_written_for_asyncio_works_in_a_trio_program_that_hosts_no_loop(
+    base: Any,
+) -> None:
+    layer, jobs = AsyncioLayer(), Jobs()
+    channel_layers.set("default", layer)
+    layer.put("jobs", job(1))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            app = recording(base, jobs).as_asgi()
+            await nursery.start(partial(serve_channels, app, ["jobs"], layer=layer))
+            await jobs.until_ended(1)
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_channel_that_is_named_twice_is_served_once() -> None:
