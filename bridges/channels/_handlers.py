@@ -44,7 +44,16 @@ OF_INSTANCES: Final = {
 }
 
 # Names that Channels' own classes don't have, so that code written for those may use them.
-ADDED: Final = frozenset({"restart", "restart_intensity", "restart_period", "start_soon"})
+ADDED: Final = frozenset(
+    {
+        "greenroom_flavour",
+        "pinned",
+        "restart",
+        "restart_intensity",
+        "restart_period",
+        "start_soon",
+    }
+)
 
 
 def get_handler_name(message: Message) -> str:

@@ -42,7 +42,6 @@ from . import DEFAULT_CHANNEL_LAYER
 from ._children import Child, Children, name_of, on_hosted_loop, own_tasks
 from ._handlers import find_handler
 from ._handlers import get_handler_name as get_handler_name
-from ._hosted_layer import layer_for_here
 from ._incarnations import Incarnations, opts_in
 from ._intake import (
     LAST,
@@ -53,6 +52,7 @@ from ._intake import (
     read,
     source_of,
 )
+from ._layers_of_others import layer_for_here, receive_patiently
 from ._outlet import DirectOutlet, Outlet, WrappedOutlet, sink_of
 from ._threads import HandlerThreads, guarding, live_pinned
 from ._unheard import TURNING, Unheard
@@ -185,7 +185,7 @@ class AsyncConsumer:
                 if subscribe is not None:
                     subscription = subscribe(self.channel_name, intake.mailbox, MESSAGES)
                 else:
-                    pumps.append((self.channel_receive, MESSAGES))
+                    pumps.append((partial(receive_patiently, self.channel_receive), MESSAGES))
             if isinstance(intake, PumpedIntake):
                 async with open_pumps(intake, pumps):
                     await self._live(intake)
@@ -462,6 +462,17 @@ class SyncConsumer(AsyncConsumer):
 
     def _close_base_send(self) -> None:
         self._outlet.close()
+
+    def start_soon(self, fn: Callable[..., Awaitable[object]], *args: Any) -> Child:  # noqa: ARG002
+        """Refuse: a thread cannot be cancelled, and so it cannot end with its consumer.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"{name_of(fn)} can't be started: {type(self).__name__} is a sync consumer, and only "
+            "an async one has tasks that end with it"
+        )
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message` in a leased thread.

@@ -12,7 +12,7 @@ from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio
 
 from greenroom.actors import Restart
 from greenroom.bridges.channels._intake import let_others_run
-from greenroom.bridges.channels.consumer import AsyncConsumer
+from greenroom.bridges.channels.consumer import AsyncConsumer, SyncConsumer
 from greenroom.bridges.channels.exceptions import StopConsumer
 from greenroom.bridges.channels.generic.websocket import AsyncWebsocketConsumer
 from greenroom.runtime import ApplicationExited
@@ -245,6 +245,15 @@ def test_task_cannot_be_started_where_nobody_serves_the_consumer() -> None:
     stays = a_class(Stays)
     asyncio.run(live_a_life(stays))
     assert stays.events == [1000, "Ticking.sleep can't be started: the consumer has ended"]
+
+
+def test_sync_consumer_says_that_it_has_no_such_tasks() -> None:
+    class Sync(SyncConsumer):
+        def go(self, message: dict[str, Any]) -> None:
+            self.start_soon(asyncio.sleep, 1)
+
+    with pytest.raises(TypeError, match="sleep can't be started: Sync is a sync consumer"):
+        exchange(Sync.as_asgi(), {"type": "chat"}, {"type": "go"})
 
 
 def test_plain_task_ends_with_its_consumer_on_a_loop_that_is_not_ours(
