@@ -201,8 +201,9 @@ def run_pytest(name: str, tmp_path: Path) -> str:
     return ended.stdout
 
 
-def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
-    assert "1 passed" in run_pytest("test_countdown.py", tmp_path)
+@pytest.mark.parametrize("name", ["test_countdown.py", "test_rooms.py"])
+def test_the_example_of_a_test_passes(name: str, tmp_path: Path) -> None:
+    assert "1 passed" in run_pytest(name, tmp_path)
 
 
 def test_the_example_of_a_race_is_found_and_shrunk(tmp_path: Path) -> None:
