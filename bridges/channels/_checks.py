@@ -143,7 +143,7 @@ def check_patience_of_redis(**_: Any) -> list[CheckMessage]:
     """Warn of channels_redis with a redis-py that gives up waiting after five seconds."""
     problems: list[CheckMessage] = []
     for alias, path, config in _layers():
-        if path.startswith("channels_redis.") and _redis_is_impatient():
+        if path.startswith("channels_redis.core.") and _redis_is_impatient():
             keywords = config.get("CONFIG")
             hosts = keywords.get("hosts") if isinstance(keywords, dict) else None
             entries = hosts if isinstance(hosts, list | tuple) and hosts else [None]
@@ -152,10 +152,11 @@ def check_patience_of_redis(**_: Any) -> list[CheckMessage]:
             problems.append(
                 CheckWarning(
                     f"The channel layer {alias!r} has hosts without a 'socket_timeout', which is "
-                    f"five seconds since redis-py 8: as long as channels_redis waits for a "
-                    f"message, so that an idle connection fails.",
-                    hint='Write {"address": "redis://...", "socket_timeout": None} for each host, '
-                    "or install redis<8.",
+                    f"five seconds since redis-py 8.",
+                    hint="channels_redis asks the server to wait just as long for a message, so "
+                    "every idle wait ends with a lost connection, and a message that comes "
+                    'just then may be lost. Write {"address": "redis://...", "socket_timeout": None} for each '
+                    "host, or install redis<8.",
                     id="greenroom.W014",
                 )
             )
