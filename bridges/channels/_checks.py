@@ -155,8 +155,8 @@ def check_patience_of_redis(**_: Any) -> list[CheckMessage]:
                     f"five seconds since redis-py 8.",
                     hint="channels_redis asks the server to wait just as long for a message, so "
                     "every idle wait ends with a lost connection, and a message that comes "
-                    'just then may be lost. Write {"address": "redis://...", "socket_timeout": None} for each '
-                    "host, or install redis<8.",
+                    'just then may be lost. Write {"address": "redis://...", "socket_timeout": '
+                    "None} for each host, or install redis<8.",
                     id="greenroom.W014",
                 )
             )
