@@ -20,11 +20,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import override_settings
-from tests.bridges.channels.working import AsyncioLayer
+from tests.bridges.channels.working import Asyncio, AsyncioLayer
 from tests.commands import PATIENCE
 
 from greenroom.bridges.channels.layers import channel_layers
 from greenroom.bridges.channels.management.commands import runworker
+from greenroom.bridges.channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from greenroom.bridges.channels.worker import Worker
 
 T = TypeVar("T")
@@ -425,6 +426,30 @@ def test_a_wrong_command_line_is_explained(arguments: list[str], message: str) -
         with pytest.raises(CommandError) as failure:
             call(*arguments)
     assert message in str(failure.value)
+
+
+NAMES = ChannelNameRouter({"jobs": Asyncio.as_asgi()})
+
+
+@pytest.mark.parametrize(
+    ("application", "missing"),
+    [
+        (ProtocolTypeRouter({"channel": NAMES}), "'mails'"),
+        (ProtocolTypeRouter({"http": Asyncio.as_asgi()}), "'jobs', 'mails'"),
+        (ProtocolTypeRouter({"channel": Asyncio.as_asgi()}), None),  # nobody can know
+        (NAMES, None),
+    ],
+)
+def test_a_channel_that_nothing_handles_is_named_before_its_messages_are_lost(
+    application: Any, missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel_layers.set("default", AsyncioLayer())
+    monkeypatch.setattr(runworker, "get_default_application", lambda: application)
+    if missing is None:
+        assert call("jobs", "mails")[-1] == "run"
+        return
+    with pytest.raises(CommandError, match=f"ASGI_APPLICATION has no consumer for {missing}, so"):
+        call("jobs", "mails")
 
 
 @override_settings(ASGI_APPLICATION="nowhere.application")

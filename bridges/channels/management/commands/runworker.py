@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from argparse import SUPPRESS, ArgumentTypeError
+from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -28,7 +29,7 @@ from .....runtime.layers import InMemoryChannelLayer
 from .....runtime.reloading import Handover, Watch, run_reloading
 from ... import DEFAULT_CHANNEL_LAYER
 from ...layers import InvalidChannelLayerError, channel_layers, get_channel_layer
-from ...routing import get_default_application
+from ...routing import ChannelNameRouter, ProtocolTypeRouter, get_default_application
 from ...worker import GRACEFUL_TIMEOUT, Worker
 
 # Seconds, as with `greenroom run --reload`: short enough to save a file again.
@@ -133,9 +134,17 @@ class Command(BaseCommand):
         if reload and lifeline is None:
             reload_forever(kill_after=timeout + KILL_MARGIN)
             return
+        application = get_default_application()
+        missing = without_consumer(application, options["channels"])
+        if missing:
+            raise CommandError(
+                f"ASGI_APPLICATION has no consumer for {', '.join(map(repr, missing))}, so what "
+                "is sent there would be lost. Name it in the ChannelNameRouter below 'channel' of "
+                "the ProtocolTypeRouter."
+            )
         logger.info("Running worker for channels %s", options["channels"])
         worker = self.worker_class(
-            application=get_default_application(),
+            application=application,
             channels=options["channels"],
             channel_layer=self.channel_layer,
         )
@@ -177,6 +186,18 @@ class Command(BaseCommand):
                 check(channel)
             except TypeError as error:
                 raise CommandError(f"{channel!r} is no name of a channel: {error}") from error
+
+
+def without_consumer(application: Any, channels: Iterable[str]) -> list[str]:
+    """Give those of `channels` of which it is plain to see that nothing handles them."""
+    if type(application) is not ProtocolTypeRouter:
+        return []
+    inner = application.application_mapping.get("channel")
+    if inner is None:
+        return list(channels)
+    if type(inner) is not ChannelNameRouter:
+        return []
+    return [name for name in channels if name not in inner.application_mapping]
 
 
 def is_in_memory(layer: Any) -> bool:
