@@ -88,16 +88,21 @@ class AsyncHandler(ASGIHandler):
 
 @final
 class _Tasks:
-    """The tasks that Django has made for one request, which it forgets when it is cancelled."""
+    """The tasks that Django has made for one request, which it forgets when it is cancelled.
+
+    Django 6 makes only one, in a group, and calls the view in the task that called it.
+    """
 
     def __init__(self) -> None:
+        self._own = asyncio.current_task()
         self._started: set[AnyTask] = set()
         self._over = False
 
     def note(self, task: AnyTask) -> None:
         if self._over:  # it takes its first step only now
             raise asyncio.CancelledError
-        self._started.add(task)
+        if task is not self._own:
+            self._started.add(task)
 
     async def end(self) -> None:
         self._over = True
