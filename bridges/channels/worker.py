@@ -28,21 +28,19 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import inf
-from random import random
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final
 
 import trio
 
-from ...actors import Backoff
 from ...runtime import describe, last_resort
 from ...runtime._types import App, Message, Scope
 from ...runtime.flavours import Flavour
-from ...runtime.layers._home import current_home
 from ..asyncio import open_hosted_loop
 from ..asyncio._lasting import lasting_hosted_loop
 from ._worker_lines import Line, Outage, receiver_of
 from ._worker_seats import Crew, Seat, nobody_reads
-from ._worker_tasks import Cancel, Start, current_time, open_tasks, sleep
+from ._worker_shift import Shift
+from ._worker_tasks import Start, open_tasks
 from .layers import get_channel_layer
 
 __all__ = ["Worker", "serve_channels"]
@@ -50,9 +48,6 @@ __all__ = ["Worker", "serve_channels"]
 # Seconds for running handlers to end in. Kubernetes and Heroku kill 30 s after they have
 # asked; what could not end is to be cancelled and named before that.
 GRACEFUL_TIMEOUT: Final = 25.0
-
-# Between two starts of a subclass's own listener that has failed.
-PAUSES: Final = Backoff(first=0.1, longest=5.0, reset_after=5.0)
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -118,7 +113,7 @@ class Worker:
         self.concurrency = concurrency
         self.graceful_timeout = graceful_timeout
         self.signals: Sequence[signal.Signals] = SIGNALS  # which of them stop it
-        self._shift: _Shift | None = None
+        self._shift: Shift | None = None
         self._stops_asked = 0
 
     @property
@@ -184,7 +179,7 @@ class Worker:
         try:
             async with open_tasks() as start_timer:
                 async with open_tasks() as start:
-                    self._shift = shift = _Shift(self, self._make_crew(start), start_timer)
+                    self._shift = shift = Shift(self, self._make_crew(start), start_timer)
                     for name in names:
                         shift.listen(name)
                     shift.obey()  # it may have been told to stop by now
@@ -303,93 +298,6 @@ class Worker:
     def _left(self) -> list[str]:
         shift = self._shift
         return [] if shift is None else shift.crew.left()
-
-
-@final
-class _Shift:
-    """What a worker does from `handle` to its end.
-
-    Args:
-        worker: whose shift it is.
-        crew: who handles the messages.
-        start_timer: starts the task that ends the crew's time.
-    """
-
-    def __init__(self, worker: Worker, crew: Crew, start_timer: Start) -> None:
-        self.crew = crew
-        self.home = current_home()
-        self._worker = worker
-        self._outage = Outage()
-        self._lines: dict[str, Line] = {}
-        self._seats: dict[Any, Seat] = {}
-        self._listeners: list[Cancel] = []
-        self._listening = 0
-        self._start_timer = start_timer
-        self._stop_timer: Cancel | None = None
-        self._hurried = False
-
-    def line(self, channel: str) -> Line:
-        line = self._lines.get(channel)
-        if line is None:
-            line = Line(self.crew, channel, self._worker.concurrency, self._outage)
-            self._lines[channel] = line
-        return line
-
-    def seat(self, key: Any, scope: Scope) -> Seat:
-        if key not in self._seats:
-            self._seats[key] = Seat(self.crew, key, scope)
-        return self._seats[key]
-
-    def listen(self, channel: str) -> None:
-        self._listening += 1
-        self._listeners.append(self.crew.start(self._listen, channel))
-
-    async def _listen(self, channel: str) -> None:
-        failures = 0
-        try:
-            while not self.crew.stopping:
-                began = current_time()
-                try:
-                    await self._worker.listener(channel)
-                    return
-                except Exception:
-                    logger.exception("the listener of channel %s is started again", channel)
-                lasted = current_time() - began
-                failures = 1 if lasted >= PAUSES.reset_after else failures + 1
-                await sleep(PAUSES.pause(failures, random()))
-        finally:
-            self._listening -= 1
-            if not self._listening:
-                self.crew.stop()
-
-    def obey(self) -> None:
-        """Do what `Worker.stop` has asked for so far."""
-        asked = self._worker._stops_asked
-        if asked and self._stop_timer is None:
-            for cancel in self._listeners:
-                cancel()
-            self.crew.stop()
-            self._stop_timer = self._start_timer(self._wait)
-        if asked > 1 and not self._hurried:
-            self._hurry("It was told so again")
-
-    async def _wait(self) -> None:
-        seconds = self._worker.graceful_timeout
-        await sleep(seconds)
-        self._hurry(f"It was told to stop {seconds:g} s ago")
-
-    def _hurry(self, reason: str) -> None:
-        self._hurried = True
-        left = self.crew.left()
-        if left:
-            logger.warning("%s, so the worker cancels what it handles: %s", reason, ", ".join(left))
-        self.crew.cancel()
-
-    def end(self) -> None:
-        """Forget about the time, as everything has ended."""
-        if self._stop_timer is None:
-            self._stop_timer = lambda: None
-        self._stop_timer()
 
 
 def _details(seat: Seat) -> dict[str, Any]:
