@@ -468,7 +468,7 @@ def test_an_async_view_is_cancelled_when_the_client_leaves(world: World) -> None
 def test_an_async_view_is_cancelled_with_its_application_and_ends_before_it(
     world: World, leaves: bool, database: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ends: list[object] = []
+    ends: list[str] = []
     pages = get_asgi_application()
 
     @speaks("both")
@@ -485,8 +485,9 @@ def test_an_async_view_is_cancelled_with_its_application_and_ends_before_it(
         try:
             await asyncio.sleep(3600)
         finally:
-            await asyncio.sleep(0)
-            ends.append(await Log.objects.filter(client="nobody").acount())
+            if not leaves:  # else Django 6 cancels it once more
+                assert await Log.objects.filter(client="nobody").acount() == 0
+            ends.append("view")
         return HttpResponse()
 
     exchange = Exchange()
@@ -494,7 +495,7 @@ def test_an_async_view_is_cancelled_with_its_application_and_ends_before_it(
         exchange.run(application, world)
         gc.collect()
     assert exchange.messages == []
-    assert ends == [0, "application"]
+    assert ends == ["view", "application"]
     assert caplog.records == []
 
 

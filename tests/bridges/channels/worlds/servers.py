@@ -114,7 +114,7 @@ async def open_world(name: str, folder: Path, database: Path) -> AsyncIterator[W
     """Start a server; it may be connected to at once, and answers once it has started."""
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / ".src")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / ".src"), *sys.path[1:]]),
         "DJANGO_SETTINGS_MODULE": "tests.bridges.channels.worlds.settings",
         "WORLD_DATABASE": str(folder / "database"),
         "WORLD_JOURNAL": str(folder / "journal"),

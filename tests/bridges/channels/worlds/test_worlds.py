@@ -8,6 +8,7 @@ table `DIFFERENT` says what comes instead, and why.
 import json
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import closing
 from functools import partial
@@ -383,6 +384,9 @@ DIFFERENT: Final[dict[str, dict[str, tuple[Any, str]]]] = {
     "daphne": DAPHNE,
 }
 
+# From Python 3.12 on asyncio's own servers, of which it closes one, wait for clients to leave.
+UNSTOPPABLE: Final = {"hypercorn"} if sys.version_info >= (3, 12) else set()
+
 
 @pytest.mark.parametrize("name", SERVERS)
 async def test_a_session_is_the_same_on_every_server_but_for_what_the_server_cannot_do(
@@ -392,8 +396,11 @@ async def test_a_session_is_the_same_on_every_server_but_for_what_the_server_can
         await world.get("/where/")
         seen = await gather(**{step: partial(run, world) for step, (run, _) in SESSION.items()})
         unexpected = [line for line in world.output.splitlines() if UNEXPECTED.search(line)]
-        seen |= await gather(stopped=partial(stopped, world))
+        if name not in UNSTOPPABLE:
+            seen |= await gather(stopped=partial(stopped, world))
     expected = {step: result for step, (_, result) in SESSION.items()} | {"stopped": STOPPED}
     expected |= {step: result for step, (result, _) in DIFFERENT[name].items()}
+    if name in UNSTOPPABLE:
+        del expected["stopped"]
     assert seen == expected
     assert unexpected == []
