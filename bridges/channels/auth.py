@@ -24,6 +24,7 @@ from django.utils.functional import LazyObject
 from ...runtime._types import App, Receive, Scope, Send
 from ...runtime.flavours import Flavour
 from ..asyncio import call_app
+from ._ended_sessions import tell_ended
 from .db import database_sync_to_async
 from .middleware import BaseMiddleware
 from .sessions import CookieMiddleware, SessionMiddleware
@@ -53,10 +54,11 @@ async def get_user(scope: Scope) -> Any:
     session = scope["session"]
     if getattr(session, "session_key", "") is None and SESSION_KEY not in session:
         return _anonymous()  # the client has no session: there is nothing to look up
-    return await database_sync_to_async(_load_user)(session)
+    return await database_sync_to_async(load_user)(session)
 
 
-def _load_user(session: Any) -> Any:
+def load_user(session: Any) -> Any:
+    """Give the user of a session, or an `AnonymousUser`; in a thread that may wait."""
     try:
         user_id = _get_user_session_key(session)
         backend_path = session[BACKEND_SESSION_KEY]
@@ -165,7 +167,10 @@ def _logout(scope: Scope) -> None:
     user = scope.get("user")
     if user is not None and getattr(user, "is_authenticated", True):
         user_logged_out.send(sender=user.__class__, request=None, user=user)
-    scope["session"].flush()
+    session = scope["session"]
+    key = getattr(session, "session_key", None)
+    session.flush()
+    tell_ended(key, by=session)
     if "user" in scope:
         scope["user"] = _anonymous()
 

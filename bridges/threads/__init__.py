@@ -9,7 +9,6 @@ True
 """
 
 from ._executor import ExecutorThreads as ExecutorThreads
-from ._executor import watched_loop as watched_loop
 from ._home import Home as Home
 from ._home import HomeClosed as HomeClosed
 from ._lease import Lease as Lease
