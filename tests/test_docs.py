@@ -17,6 +17,7 @@ from django.core.management.commands import check
 from tests.examples.moving.conftest import installed_project
 from tests.examples.moving.restaurant import MOVING, Restaurant
 
+from greenroom.bridges.channels.exceptions import ChannelFull
 from greenroom.bridges.channels.management.commands import runworker
 from greenroom.bridges.command._run import run
 from greenroom.bridges.django.management.commands import runserver
@@ -56,6 +57,40 @@ def test_the_commands_make_the_project_that_was_moved_out_of_the_one_before(tmp_
     subprocess.run(["bash", "-euc", blocks("sh")[0]], cwd=project, check=True)
     for file in (MOVING / "after").rglob("*.py"):
         assert (project / file.relative_to(MOVING / "after")).read_text() == file.read_text()
+
+
+IN_ANY_QUOTES = """
+INSTALLED_APPS = ['daphne', "channels_presence", 'channels', "my_channels"]
+LAYER = 'channels.layers.InMemoryChannelLayer'
+REDIS = 'channels_redis.core.RedisChannelLayer'
+if True:
+    from channels_redis import core
+    from channels import layers
+"""
+FOUND = """
+INSTALLED_APPS = ['greenroom.bridges.django', "channels_presence", 'greenroom.bridges.channels', "my_channels"]
+LAYER = 'greenroom.bridges.channels.layers.InMemoryChannelLayer'
+REDIS = 'channels_redis.core.RedisChannelLayer'
+if True:
+    from channels_redis import core
+    from greenroom.bridges.channels import layers
+"""  # noqa: E501
+
+
+def test_the_commands_find_names_in_either_kind_of_quotes_and_no_others(tmp_path: Path) -> None:
+    package = tmp_path / "kitchen"
+    package.mkdir()
+    (package / "asgi.py").touch()
+    (package / "settings.py").write_text(IN_ANY_QUOTES)
+    subprocess.run(["bash", "-euc", blocks("sh")[0]], cwd=tmp_path, check=True)
+    assert (package / "settings.py").read_text() == FOUND
+
+
+def test_a_redis_layer_stands_on_the_real_channels_in_a_project_that_says_greenroom() -> None:
+    core = import_module("channels_redis.core")
+    assert core.ChannelFull is import_module("channels.exceptions").ChannelFull
+    assert core.ChannelFull is not ChannelFull
+    assert not hasattr(core.RedisChannelLayer, "sync")
 
 
 def test_the_differences_that_are_shown_are_all_there_are(tmp_path: Path) -> None:
