@@ -61,7 +61,7 @@ def test_the_commands_make_the_project_that_was_moved_out_of_the_one_before(tmp_
 
 IN_ANY_QUOTES = """
 INSTALLED_APPS = ['daphne', "channels_presence", 'channels', "my_channels"]
-LAYER = 'channels.layers.InMemoryChannelLayer'
+LAYERS = ['channels.layers.InMemoryChannelLayer', 'channels.layers.Other']
 REDIS = 'channels_redis.core.RedisChannelLayer'
 if True:
     from channels_redis import core
@@ -69,7 +69,7 @@ if True:
 """
 FOUND = """
 INSTALLED_APPS = ['greenroom.bridges.django', "channels_presence", 'greenroom.bridges.channels', "my_channels"]
-LAYER = 'greenroom.bridges.channels.layers.InMemoryChannelLayer'
+LAYERS = ['greenroom.bridges.channels.layers.InMemoryChannelLayer', 'greenroom.bridges.channels.layers.Other']
 REDIS = 'channels_redis.core.RedisChannelLayer'
 if True:
     from channels_redis import core
