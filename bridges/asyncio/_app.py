@@ -64,14 +64,14 @@ def _start_in_asyncio(
     if source is not None:
         hosted = HostedScope(source, loop)
         receive = hosted.receive
-    else:
+    elif not _speaks_both(receive):
         receive = partial(loop.run_trio, receive)
     source = scope_actor_of(send)
     if source is not None:
         if hosted is None or hosted.source is not source:
             hosted = HostedScope(source, loop)
         send = hosted.send
-    else:
+    elif not _speaks_both(send):
         send = partial(loop.run_trio, send)
     return loop.create_task(run_owner(app, scope, receive, send))
 
@@ -91,18 +91,23 @@ def scope_actor_of(method: Any) -> ScopeActor | None:
     return None
 
 
+def _speaks_both(method: Any) -> bool:
+    """Tell whether a `receive` or `send` has said that it needs no crossing."""
+    return getattr(method, "greenroom_flavour", None) == "both"
+
+
 def _receive_in_trio(loop: HostedLoop, receive: Receive) -> Receive:
     owner = getattr(receive, "__self__", None)
     if isinstance(owner, HostedScope) and receive == owner.receive:
         return owner.source.receive
-    return partial(loop.run_asyncio, receive)
+    return receive if _speaks_both(receive) else partial(loop.run_asyncio, receive)
 
 
 def _send_in_trio(loop: HostedLoop, send: Send) -> Send:
     owner = getattr(send, "__self__", None)
     if isinstance(owner, HostedScope) and send == owner.send:
         return owner.source.send
-    return partial(loop.run_asyncio, send)
+    return send if _speaks_both(send) else partial(loop.run_asyncio, send)
 
 
 def hosted(app: App) -> App:

@@ -84,8 +84,9 @@ class _Holder(trio.abc.Instrument):
     def __init__(self) -> None:
         self._parked: trio.lowlevel.Task | None = None
 
-    def after_task_step(self, _task: trio.lowlevel.Task) -> None:
-        # Threads are put to work, and their results taken, in steps of tasks.
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 -- trio's signature
+        # Whoever puts threads to work, a task or a hosted loop, has done so by now; and as
+        # long as a task can run, the clock does not jump.
         if self._parked is not None and threads_at_work():
             task, self._parked = self._parked, None
             trio.lowlevel.reschedule(task)

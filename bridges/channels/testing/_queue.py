@@ -6,6 +6,7 @@ from typing import final
 import trio
 
 from ....runtime._types import Message
+from ....runtime.flavours import speaks
 from ....runtime.layers import Waiter
 
 
@@ -25,12 +26,14 @@ class MessageQueue(asyncio.Queue[Message]):
         for waiter in self._waiters:
             waiter.wake()
 
+    @speaks("both")
     async def put(self, item: Message) -> None:
         """Add a message, of which there may be any number."""
         if trio.lowlevel.in_trio_task():
             await trio.lowlevel.checkpoint()
         self.put_nowait(item)
 
+    @speaks("both")
     async def get(self) -> Message:
         """Wait for the next message, and take it."""
         if not trio.lowlevel.in_trio_task():

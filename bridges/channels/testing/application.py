@@ -247,6 +247,10 @@ class ApplicationCommunicator:
             if trio.lowlevel.in_trio_task():
                 with trio.move_on_after(inf if seconds is None else max(seconds, 0)):
                     await waiter.wait()
+                # What fails right after it has sent something has failed, as under asyncio,
+                # before the test goes on, although its end takes a way through two tasks.
+                for _ in range(2):
+                    await trio.lowlevel.checkpoint()
             else:
                 try:
                     async with asyncio.timeout(seconds):

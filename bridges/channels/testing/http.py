@@ -73,7 +73,7 @@ class HttpCommunicator(ApplicationCommunicator):
         if not self.sent_request:
             self.sent_request = True
             await self.send_input({"type": "http.request", "body": self.body})
-        response = await self._receive("http.response.start", timeout)
+        response = dict(await self._receive("http.response.start", timeout))
         body = b""
         while True:
             part = await self._receive("http.response.body", timeout)
