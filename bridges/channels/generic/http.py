@@ -22,7 +22,6 @@ from enum import Enum
 from typing import Any, Final, final
 
 from ....runtime._types import Message, Send
-from ....runtime.scopes import EVENTS
 from .._handlers import has_layer_handlers
 from .._intake import call_while
 from ..consumer import AsyncConsumer
@@ -158,17 +157,13 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     async def _end_if_over(self) -> None:
         exchange = self._exchange
-        if exchange is None or not exchange.handled or self._client_has_left():
+        if exchange is None or not exchange.handled:
             return
         if exchange.response is Response.AWAITED and self._may_still_answer():
             return
         if exchange.response is not Response.BEGUN:
             await self._disconnect_once()
             raise StopConsumer
-
-    def _client_has_left(self) -> bool:
-        """Tell whether `http.disconnect` is there to be handled next."""
-        return self._intake is not None and self._intake.mailbox.depth(EVENTS) > 0
 
     def _may_still_answer(self) -> bool:
         """Tell whether anybody is there who could begin the response after `handle`."""

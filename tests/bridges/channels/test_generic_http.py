@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import trio
-from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio
+from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio, served
 
 from greenroom.bridges.asyncio import open_hosted_loop
 from greenroom.bridges.channels._intake import let_others_run
 from greenroom.bridges.channels.exceptions import StopConsumer
 from greenroom.bridges.channels.generic.http import AsyncHttpConsumer
 from greenroom.bridges.channels.layers import InMemoryChannelLayer
+from greenroom.runtime._connection import UNREAD_BYTES
 
 SCOPE = {"type": "http", "method": "POST", "path": "/"}
 
@@ -125,6 +126,8 @@ async def request(consumer: Any, *later: dict[str, Any]) -> list[dict[str, Any]]
         return await trio.sleep_forever()
 
     async def send(message: dict[str, Any]) -> None:
+        if not isinstance(message.get("body", b""), bytes):
+            raise ValueError("a body has to be bytes")  # noqa: TRY004 -- as a server's words
         sent.append(message)
 
     with trio.fail_after(10):
@@ -351,16 +354,45 @@ def test_failure_of_a_handler_of_the_layer_disconnects_once(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_response_that_could_not_be_sent_is_not_over() -> None:
+async def test_response_that_could_not_be_sent_is_not_over() -> None:
     class Retries(Lives):
         async def answer(self) -> None:
             await self.send_headers()
-            with pytest.raises(ValueError, match="what a server says"):
-                await self.send_body(b"wrong")
-            await self.send_body(b"right")
+            with pytest.raises(ValueError, match="bytes"):
+                await self.base_send({"type": "http.response.body", "body": "wrong"})
+            self.happens()
+            await self.wait()
 
     consumer = a_class(Retries)
-    sent: list[bytes] = []
+    await request(consumer, GONE)
+    assert consumer.events == ["handle", "CancelledError", "finally", "disconnect"]
+
+
+@FLAVOURS
+async def test_crash_of_a_task_cancels_handle(flavour: str) -> None:
+    class Streams(Lives):
+        async def answer(self) -> None:
+            self.start_soon(self.fail)
+            await self.wait()
+
+        async def fail(self) -> None:
+            raise LookupError("no more to stream")
+
+    consumer = a_class(Streams, greenroom_flavour=flavour)
+    with pytest.raises(LookupError, match="no more to stream"):
+        await request(consumer)
+    cancelled = {"asyncio": "CancelledError", "trio": "Cancelled"}[flavour]
+    assert consumer.events == ["handle", cancelled, "finally", "disconnect"]
+
+
+def test_request_whose_client_leaves_while_its_server_cancels_it_is_cancelled() -> None:
+    class Waits(Lives):
+        async def answer(self) -> None:
+            waiting.set()
+            await self.wait()
+
+    waiting = asyncio.Event()
+    consumer = a_class(Waits)
 
     async def main() -> None:
         inbox = [body(b"")]
@@ -368,18 +400,52 @@ def test_response_that_could_not_be_sent_is_not_over() -> None:
         async def receive() -> dict[str, Any]:
             if inbox:
                 return inbox.pop()
-            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+            await waiting.wait()
+            # Before the task has got to know of the one cancellation there is the other.
+            asyncio.get_running_loop().call_soon(running.cancel)
+            return GONE
 
-        async def send(message: dict[str, Any]) -> None:
-            if message.get("body") == b"wrong":
-                raise ValueError("what a server says")
-            sent.append(message.get("body", b""))
+        async def send(message: dict[str, Any]) -> None: ...
 
-        await asyncio.wait_for(consumer.as_asgi()(SCOPE, receive, send), 10)
+        running = asyncio.create_task(consumer.as_asgi()(SCOPE, receive, send))
+        await asyncio.wait([running])
+        assert running.cancelled()
 
     asyncio.run(main())
-    assert sent == [b"", b"right"]
-    assert consumer.events == ["handle", "finally", "disconnect"]
+    assert consumer.events == ["handle", "CancelledError", "finally", "disconnect"]
+
+
+async def test_client_that_leaves_after_a_large_body_is_noticed() -> None:
+    class Uploads(Lives):
+        async def http_request(self, message: dict[str, Any]) -> None:
+            # So much waits by then that the socket is not read any more.
+            while not sent.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            await super().http_request(message)
+
+        async def answer(self) -> None:
+            began.set()
+            await self.wait()
+
+        async def disconnect(self) -> None:
+            await super().disconnect()
+            ended.set()
+
+    sent, began, ended = trio.Event(), trio.Event(), trio.Event()
+    consumer = a_class(Uploads)
+    size = UNREAD_BYTES + 1
+    async with served(consumer.as_asgi()) as address:
+        client = await trio.open_tcp_stream("127.0.0.1", int(address.partition(":")[2]))
+        head = f"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n"
+        await client.send_all(head.encode() + b"x" * size)
+        sent.set()
+        with trio.fail_after(10):
+            await began.wait()
+            await client.aclose()
+            await ended.wait()
+    assert consumer.events == ["handle", "CancelledError", "finally", "disconnect"]
 
 
 def test_unfinished_response_is_finished_by_a_message_of_the_layer(
