@@ -120,8 +120,9 @@ def lend(loan: Connections) -> Iterator[None]:
 
 def _tell_thread_of_asgiref(loan: Connections) -> None:
     if loan:
-        # Without waiting, as it may wait for us. What is asked for later comes later.
-        SyncToAsync.single_thread_executor.submit(_borrow)
+        with suppress(RuntimeError):  # the process ends
+            # Without waiting, as it may wait for us. What is asked for later comes later.
+            SyncToAsync.single_thread_executor.submit(_borrow)
 
 
 @contextmanager

@@ -109,9 +109,9 @@ def test_transactions_of_several_threads_never_interleave(in_transaction: None) 
             meet.wait()
             for turn in range(10):
                 try:
-                    with transaction.atomic():
+                    with transaction.atomic(savepoint=turn % 3 != 1):
                         Log.objects.create(type=f"{number}.{turn}")
-                        with transaction.atomic(savepoint=False):
+                        with transaction.atomic(savepoint=turn % 2 == 0):
                             write(f"{number}.{turn} nested")
                         if turn % 3 == 0:
                             raise KeyError  # noqa: TRY301
