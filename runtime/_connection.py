@@ -154,6 +154,7 @@ class Connection:
         self._backlog = None
         if self._websocket is not None:
             self._websocket.client_left()
+            self.site.client_left(self._websocket)
         elif self._scope is not None:
             self._scope.client_left()
 
@@ -196,7 +197,7 @@ class Connection:
             actor.writer.keep_alive = False
         self._scope = actor
         self._unread = 0
-        actor.ref = self.site.start(actor)
+        self.site.start(actor)
 
     def _begin_websocket(self, head: RequestHead) -> None:
         try:
@@ -304,8 +305,7 @@ class Connection:
         if limit is not None and scope is not None and now - scope.began > limit:
             logger.warning("%s was not answered in time", scope)
             self._refuse(503, "the application took too long to answer")
-            if scope.ref is not None:
-                scope.ref.stop()
+            self.site.stop(scope)
             return
         if self._still_writing(now):
             return

@@ -1,5 +1,6 @@
 """What all connections of one server share: the application, the rules, the clock."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from .websocket import WebSocketLimits
 if TYPE_CHECKING:
     from ._connection import Connection
 
+
+logger = logging.getLogger("greenroom.server")
 
 TIMEOUTS: Final = (
     "keep_alive_timeout",
@@ -74,6 +77,10 @@ class ServerConfig:
             the client gets a 503; 20, as daphne's.
         websocket_ping_interval: an open WebSocket is pinged when this long nothing came
             from it; None never pings. 20 keeps the usual proxies (60) from closing it.
+        application_close_timeout: the application of a WebSocket has this long to end after
+            its client has left; then it is cancelled, with a warning that names it. 10 is
+            daphne's. None waits for ever, as for requests, whose work may have to be done
+            whether or not somebody still waits for the answer.
         websocket_ping_timeout: closed with 1011 if the ping is not answered within this.
         close_timeout: a peer has this long to answer a close, after the last byte has left.
         request_limits: sizes of a request's head.
@@ -93,6 +100,7 @@ class ServerConfig:
     websocket_connect_timeout: float = 20.0
     websocket_ping_interval: float | None = 20.0
     websocket_ping_timeout: float = 20.0
+    application_close_timeout: float | None = 10.0
     close_timeout: float = 10.0
     request_limits: RequestLimits = field(default_factory=RequestLimits)
     websocket_limits: WebSocketLimits = field(default_factory=WebSocketLimits)
@@ -112,6 +120,7 @@ class ServerConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 0 or more")
         for name, absence in (
             ("request_timeout", "no limit"),
+            ("application_close_timeout", "no limit"),
             ("websocket_ping_interval", "no pings"),
         ):
             seconds = getattr(self, name)
@@ -130,6 +139,7 @@ class Site:
         "config",
         "connections",
         "default_headers",
+        "left",
         "now",
         "running",
         "state",
@@ -145,7 +155,8 @@ class Site:
         self.state = state
         self.supervisor = supervisor
         self.connections: set[Connection] = set()
-        self.running: set[ScopeActor] = set()
+        self.running: dict[ScopeActor, ActorRef[Any]] = {}
+        self.left: dict[ScopeActor, float] = {}  # running without a client, since when
         self.stopping = False
         self.tick()
 
@@ -159,10 +170,40 @@ class Site:
             headers.append((b"server", self.config.server_header.encode("latin-1")))
         self.default_headers = headers
 
-    def start(self, actor: ScopeActor) -> ActorRef[Any]:
+    def start(self, actor: ScopeActor) -> None:
         """Start a scope's actor, supervised."""
-        self.running.add(actor)
-        return self.supervisor.start_child(SCOPE_SPEC, actor)
+        self.running[actor] = self.supervisor.start_child(SCOPE_SPEC, actor)
+
+    def stop(self, actor: ScopeActor) -> None:
+        """Cancel a scope's application, if it runs still."""
+        ref = self.running.get(actor)
+        if ref is not None:
+            ref.stop()
+
+    def client_left(self, actor: ScopeActor) -> None:
+        """Note that a scope's application has no client any more, if it runs still."""
+        if actor in self.running:
+            self.left[actor] = self.now
+
+    def ended(self, actor: ScopeActor) -> None:
+        """Forget a scope whose application has ended."""
+        del self.running[actor]
+        self.left.pop(actor, None)
+
+    def check(self) -> None:
+        """Cancel what goes on for too long after its client has left."""
+        limit = self.config.application_close_timeout
+        if limit is None:
+            return
+        for actor, since in list(self.left.items()):
+            if self.now - since > limit:
+                del self.left[actor]
+                logger.warning(
+                    "%s goes on %.0f seconds after its client has left, and is cancelled",
+                    actor,
+                    self.now - since,
+                )
+                self.stop(actor)
 
     def log_access(self, scope: Scope, status: int, step: str, began: float) -> None:
         """Tell `on_access`, if anybody wants to know."""

@@ -92,7 +92,7 @@ class Server:
 
     def running(self) -> list[str]:
         """Tell which scopes are running now, in words; callable from any thread."""
-        return [str(scope) for scope in self._site.running.copy()]
+        return [str(scope) for scope in list(self._site.running)]
 
     async def wait_stopping(self) -> None:
         """Wait until somebody asks the server to stop."""
@@ -213,7 +213,7 @@ async def _serve_started(
 ) -> None:
     def on_exit(ref: ActorRef[Any], actor: Actor[Any], reason: ExitReason) -> None:
         assert isinstance(actor, ScopeActor)
-        site.running.discard(actor)
+        site.ended(actor)
         scope_ended(ref, actor, reason)
         server._notice()
 
@@ -254,6 +254,7 @@ async def _tick(site: Site, server: Server) -> None:
     while True:
         await trio.sleep(TICK)
         site.tick()
+        site.check()
         for connection in list(site.connections):
             connection.check(site.now)
         server._notice()

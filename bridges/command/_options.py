@@ -185,6 +185,13 @@ _OPTIONS: Final = (
         help="Seconds that APP may take to accept a WebSocket.",
     ),
     click.option(
+        "--application-close-timeout",
+        type=_SECONDS,
+        default=DEFAULTS.application_close_timeout,
+        show_default=True,
+        help="Seconds until APP is cancelled that goes on after its WebSocket, 0 for never.",
+    ),
+    click.option(
         "--ws-per-message-deflate/--no-ws-per-message-deflate",
         default=DEFAULTS.websocket_limits.per_message_deflate,
         help="Compress messages if the client can.  [default: yes]",
@@ -254,6 +261,7 @@ def server_config(given: Given) -> ServerConfig:
             websocket_ping_interval=given["ws_ping_interval"] or None,
             websocket_ping_timeout=given["ws_ping_timeout"],
             websocket_connect_timeout=given["ws_connect_timeout"],
+            application_close_timeout=given["application_close_timeout"] or None,
             request_limits=RequestLimits(
                 max_head_size=given["limit_head_size"],
                 max_headers=given["limit_headers"],

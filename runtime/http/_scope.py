@@ -4,9 +4,9 @@
 and the connection.
 """
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
-from ...actors import ActorRef, ExitReason, Normal
+from ...actors import ExitReason, Normal
 from .._connected import ConnectedScope
 from .._errors import ClientDisconnected
 from .._types import App, Message, Scope
@@ -26,7 +26,6 @@ class HttpScope(ConnectedScope):
         "_awaits_continue",
         "_last_part",
         "_refused",
-        "ref",
         "request_complete",
         "writer",
     )
@@ -38,7 +37,6 @@ class HttpScope(ConnectedScope):
         self._awaits_continue = head.expects_continue
         self._last_part: Message | None = None
         self._refused = False
-        self.ref: ActorRef[Any] | None = None  # set by who starts it
 
     # What the connection tells.
 
@@ -109,7 +107,6 @@ class HttpScope(ConnectedScope):
 
     def ended(self, reason: ExitReason) -> None:
         """Answer 500 if the application gave no complete response."""
-        self.ref = None  # which leads back here: no reference cycle
         if self.writer.complete or self._transport.closed or self._refused:
             return
         if isinstance(reason, Normal) and not self._disconnected:

@@ -277,6 +277,7 @@ async def test_a_stop_refuses_new_connections(start_site: StartSite) -> None:
         ({"keep_alive_timeout": float("nan")}, "keep_alive_timeout"),
         ({"websocket_ping_interval": 0}, "websocket_ping_interval"),
         ({"request_timeout": 0}, "request_timeout"),
+        ({"application_close_timeout": -1}, "application_close_timeout"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:

@@ -465,6 +465,43 @@ async def test_a_websocket_that_is_never_accepted_is_refused_in_the_end(
     assert "websocket /room of 127.0.0.1:5000 was not accepted in time" in caplog.text
 
 
+@pytest.mark.parametrize("limit", [10, None])
+async def test_an_application_that_goes_on_after_its_client_is_named_and_cancelled_in_the_end(
+    limit: float | None,
+    start_site: StartSite,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    lives: list[float] = []
+
+    async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        began = trio.current_time()
+        try:
+            await trio.sleep(3600 if scope["path"] == "/stuck" else 8)
+        finally:
+            lives.append(round(trio.current_time() - began))
+
+    site = await start_site(busy, application_close_timeout=limit)
+    for path in ("/prompt", "/stuck"):
+        async with site.connect_in_memory() as client:
+            await client.send(upgrade(path))
+            await client.receive_until(b"\r\n\r\n")
+    await trio.sleep(4000)
+    assert site.server.scopes == 0
+    if limit is None:
+        assert lives == [8, 3600]
+        assert caplog.records == []
+    else:
+        assert lives[0] == 8
+        assert 10 <= lives[1] <= 12
+        [record] = caplog.records
+        assert record.levelname == "WARNING"
+        assert "websocket /stuck of 127.0.0.1:5000 goes on" in record.getMessage()
+
+
 async def test_a_client_that_does_not_answer_a_close_is_dropped(
     start_site: StartSite, autojump_clock: trio.testing.MockClock
 ) -> None:

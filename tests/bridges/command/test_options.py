@@ -32,6 +32,8 @@ def test_without_options_the_server_has_its_own_defaults_and_an_access_log() -> 
         (["--ws-ping-interval", "7.5"], {"websocket_ping_interval": 7.5}),
         (["--ws-ping-interval", "0"], {"websocket_ping_interval": None}),
         (["--ws-ping-timeout", "8"], {"websocket_ping_timeout": 8}),
+        (["--application-close-timeout", "9"], {"application_close_timeout": 9}),
+        (["--application-close-timeout", "0"], {"application_close_timeout": None}),
         (["--limit-head-size", "999"], {"request_limits": RequestLimits(max_head_size=999)}),
         (["--limit-headers", "7"], {"request_limits": RequestLimits(max_headers=7)}),
         (["--ws-max-size", "99"], {"websocket_limits": WebSocketLimits(max_message_size=99)}),
