@@ -104,14 +104,24 @@ class Lease(Executor):
             self._closed = True
             return
         try:
-            begun = not self._taken.acquire(blocking=False)
-            if begun and self._used and self._around is not None:
+            if self._taken.acquire(blocking=False):  # no thread has begun
+                self._hand_on(jobs)
+            elif self._used and self._around is not None:
                 await self._leave()
         finally:
             self._closed = True
             jobs.put(None)
             if self._pinned:
                 self._pool.unpin()
+
+    def _hand_on(self, jobs: "SimpleQueue[Job | None]") -> None:
+        """Have what was asked for, by a task that outlives the block, run elsewhere."""
+        self._closed = True
+        with suppress(Empty):
+            while True:
+                job = jobs.get_nowait()
+                if isinstance(job, _Item):
+                    job.run_in(self._pool, self._around)
 
     async def refresh(self) -> None:
         """Leave `around` now, and enter it again before the next call; the thread stays."""
@@ -148,15 +158,11 @@ class Lease(Executor):
 
         After the block has ended it runs in any thread of the pool, with `around` around it.
         """
-        if not self._closed:
-            item = _Item(fn, args, kwargs)
-            self.enqueue(item)
+        item = _Item(fn, args, kwargs)
+        if self._closed:
+            item.run_in(self._pool, self._around)
         else:
-            if self._around is not None:
-                item = _Item(_call_within, (self._around, fn, args, kwargs), {})
-            else:
-                item = _Item(fn, args, kwargs)
-            self._pool.enqueue(item)
+            self.enqueue(item)
         return item.future
 
     # -- as threads, for run_sync
@@ -262,6 +268,16 @@ class _Item:
         self._fn = fn
         self._args = args
         self._kwargs = kwargs
+
+    def run_in(self, pool: ThreadPool, around: Around | None) -> None:
+        """Have the function run by itself in any thread of a pool, with `around` around it."""
+        if around is not None:
+            self._args = (around, self._fn, self._args, self._kwargs)
+            self._fn, self._kwargs = _call_within, {}
+        try:
+            pool.enqueue(self)
+        except RuntimeError as error:
+            self.future.set_exception(error)
 
     def run(self, before: Callable[[], object] | None = None) -> Callable[[], object]:
         """Run the function, unless its future was cancelled."""

@@ -1,14 +1,16 @@
 """One thread for the length of a handler, for all its blocking calls."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 import trio
 import trio.testing
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 
 from greenroom.bridges.asyncio import open_hosted_loop
 from greenroom.bridges.threads import Lease, ThreadPool, run_sync
@@ -168,3 +170,94 @@ async def test_nothing_of_a_loop_stays_in_a_leased_thread(pool: ThreadPool) -> N
 
     async with open_hosted_loop() as loop:
         assert await loop.run_asyncio(handler) == {}
+
+
+def test_task_that_outlives_the_block_has_a_thread_for_each_call(pool: ThreadPool) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        seen.append("enter")
+        yield
+        seen.append("leave")
+
+    async def outlives(inside: asyncio.Event, over: asyncio.Event) -> None:
+        await sync_to_async(seen.append)("inside")
+        inside.set()
+        await over.wait()
+        for _ in range(2):
+            await sync_to_async(seen.append)("outside")
+        with pytest.raises(LookupError):
+            await sync_to_async(fail)()
+
+    def fail() -> None:
+        raise LookupError
+
+    async def main() -> None:
+        inside, over = asyncio.Event(), asyncio.Event()
+        async with Lease(pool, around=around):
+            task = asyncio.create_task(outlives(inside, over))
+            await inside.wait()
+        over.set()
+        await task
+
+    asyncio.run(main())
+    alone = ["enter", "outside", "leave"]
+    assert seen == ["enter", "inside", "leave", *alone, *alone, "enter"]
+
+
+def test_call_that_no_thread_has_begun_when_the_block_ends_is_made_nevertheless() -> None:
+    pool = ThreadPool(1, name="test")
+    release = threading.Event()
+
+    async def main() -> str:
+        occupied = asyncio.create_task(run_sync(release.wait, 10, pool=pool))
+        await asyncio.sleep(0)
+        async with Lease(pool):
+            task = asyncio.create_task(sync_to_async(threading.current_thread)())
+            await asyncio.sleep(0)
+        release.set()
+        await occupied
+        return (await task).name
+
+    assert asyncio.run(asyncio.wait_for(main(), 10)).startswith("test-")
+    pool.close()
+
+
+def test_who_waits_in_async_to_sync_makes_the_calls_itself(pool: ThreadPool) -> None:
+    async def block() -> set[threading.Thread]:
+        async with Lease(pool) as lease:
+            return {
+                await sync_to_async(threading.current_thread)(),
+                await run_sync(async_to_sync(nested), pool=lease),
+            }
+
+    async def nested() -> threading.Thread:
+        return await sync_to_async(threading.current_thread)()
+
+    here, leased = sorted(
+        async_to_sync(block)(), key=lambda thread: thread is not threading.current_thread()
+    )
+    assert here is threading.current_thread()
+    assert leased.name.startswith("test-")
+
+
+def test_nothing_of_a_block_is_kept_by_asgiref(pool: ThreadPool) -> None:
+    kept: list[weakref.ref[Lease]] = []
+
+    async def block() -> None:
+        for _ in range(3):
+            async with Lease(pool) as lease:
+                await sync_to_async(int)()
+            kept.append(weakref.ref(lease))
+            del lease
+
+    asyncio.run(block())
+    both = threading.Barrier(2)  # so that no thread is still about to leave its lease
+
+    async def use_all() -> None:
+        await asyncio.gather(*(run_sync(both.wait, 10, pool=pool) for _ in range(2)))
+
+    asyncio.run(use_all())
+    gc.collect()
+    assert [each() for each in kept] == [None] * 3
