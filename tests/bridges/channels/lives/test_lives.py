@@ -76,58 +76,39 @@ async def end_of(websocket: WebSocketConnection) -> None:
             await websocket.get_message()
 
 
-@pytest.mark.parametrize(
-    ("path", "said", "error", "doing"),
-    [
-        (
-            "/async-crash/",
-            "fail",
-            "LookupError: failed on purpose in receive",
-            "handling websocket.receive",
-        ),
-        (
-            "/async-crash/",
-            "layer",
-            "LookupError: failed on purpose in chat_message",
-            "handling chat.message",
-        ),
-        (
-            "/async-crash/",
-            "secret",
-            "ValueError: No handler for message type close",
-            "handling close",
-        ),
-        (
-            "/async-crash/",
-            "task",
-            "LookupError: failed on purpose in a task",
-            "in its task AsyncCrash.fail",
-        ),
-        ("/async-crash/", "cancelled", "TaskCancelled: asyncio code", "handling websocket.receive"),
-        (
-            "/sync-crash/",
-            "fail",
-            "LookupError: failed on purpose in a thread",
-            "handling websocket.receive",
-        ),
-    ],
-)
-async def test_crash_is_logged_once_and_disconnects(
-    server: Running, path: str, said: str, error: str, doing: str
-) -> None:
-    before, crashes = len(server.output), server.journal("crash")
-    with trio.fail_after(PATIENCE):
+# What a client says, what is raised, and what the note says of it.
+CRASHES = [
+    ("/async-crash/", "fail", "LookupError: failed on purpose in receive", "websocket.receive"),
+    ("/async-crash/", "layer", "LookupError: failed on purpose in chat_message", "chat.message"),
+    ("/async-crash/", "secret", "ValueError: No handler for message type close", "close"),
+    ("/async-crash/", "task", "LookupError: failed on purpose in a task", None),
+    ("/async-crash/", "cancelled", "TaskCancelled: asyncio code was", "websocket.receive"),
+    ("/sync-crash/", "fail", "LookupError: failed on purpose in a thread", "websocket.receive"),
+]
+
+
+async def test_crash_is_logged_once_and_disconnects(server: Running) -> None:
+    async def crash(path: str, said: str) -> None:
         async with open_websocket(server.port, path) as websocket:
             await websocket.send_message(said)
             await end_of(websocket)
-    await server.noted("crash", *crashes, ["disconnect", 1011])
-    name = "SyncCrash" if "sync-crash" in path and "async" not in path else "AsyncCrash"
-    words = f"in {name}, websocket {path} of 127.0.0.1:"
-    await server.logged(doing)
-    log = server.output[before:]
-    assert log.count(words) == 1, log
-    assert doing in log
-    assert log.count(error) == 1, log
+
+    before = len(server.output)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            for path, said, _, _ in CRASHES:
+                nursery.start_soon(crash, path, said)
+    await server.noted("crash", *[["disconnect", 1011]] * len(CRASHES))
+    for path, _, error, message in CRASHES:
+        await server.logged(error)
+        log = server.output[before:]
+        assert log.count(error) == 1, log
+        _, _, rest = log.partition(error)
+        _, where, *_ = rest.splitlines()
+        name = "SyncCrash" if path == "/sync-crash/" else "AsyncCrash"
+        assert where.strip().startswith(f"in {name}, websocket {path} of 127.0.0.1:")
+        doing = "in its task AsyncCrash.fail" if message is None else f"handling {message}"
+        assert where.endswith(f", {doing}")
 
 
 async def test_tasks_end_with_their_consumer(server: Running) -> None:
