@@ -11,6 +11,7 @@ Imports the bridge to threads, for those.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from contextvars import ContextVar
 from typing import IO, Any, Final, TypeAlias, cast, final
 
@@ -19,7 +20,7 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
-from ...runtime import Receive, Scope
+from ...runtime import Receive, Scope, describe
 from ..asyncio._tasks import AnyTask, end_tasks
 from ..threads import Lease, ThreadPool, default_pool
 from ._messages import ClientLeft, read_body, telling
@@ -54,7 +55,8 @@ class AsyncHandler(ASGIHandler):
         tasks = _Tasks()
         _tasks.set(tasks)
         try:
-            async with Lease(self._threads, around=database_guard):
+            guard = partial(database_guard, partial(describe, scope))
+            async with Lease(self._threads, around=guard):
                 try:
                     await self.handle(scope, reading, send)
                 finally:

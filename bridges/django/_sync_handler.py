@@ -11,6 +11,7 @@ Imports the bridges to threads and to asyncio: a view needs the one, and the con
 """
 
 import asyncio
+from functools import partial
 from typing import IO, Any, cast, final
 
 import trio
@@ -20,7 +21,7 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import FileResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
-from ...runtime import App, Message, Receive, Scope, Send
+from ...runtime import App, Message, Receive, Scope, Send, describe
 from ..asyncio import call_app
 from ..threads import call_home, run_sync
 from ._async_handler import AsyncContent
@@ -56,8 +57,9 @@ class SyncHandler:
         except RequestAborted:
             return
         client = _Client(receive, send)
+        guard = partial(database_guard, partial(describe, scope))
         try:
-            reply = await run_sync(self._respond, scope, body, client, around=database_guard)
+            reply = await run_sync(self._respond, scope, body, client, around=guard)
         finally:
             client.forget()
             body.close()
@@ -66,7 +68,7 @@ class SyncHandler:
                 content = cast("App", AsyncContent(reply, self._chain))
                 await call_app(content, scope, receive, send)
             finally:
-                await run_sync(reply.close, around=database_guard)
+                await run_sync(reply.close, around=guard)
         else:
             for message in reply:
                 await send(message)

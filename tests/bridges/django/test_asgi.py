@@ -267,7 +267,7 @@ def test_a_view_that_leaves_a_transaction_open_does_no_harm_to_the_next(
     for view in (careless, careful, careful):
         ask(view, world)
     assert list(Log.objects.values_list("type", flat=True)) == ["kept", "kept"]
-    assert "left open" in caplog.text
+    assert "left open by http GET / of 127.0.0.1:50000: its" in caplog.text
 
 
 # Synchronous streams.
@@ -412,7 +412,7 @@ def test_a_transaction_that_an_async_view_leaves_open_is_rolled_back(
 
     assert ask(view, world).status == 200
     assert not Log.objects.exists()
-    assert "left open" in caplog.text
+    assert "left open by http GET / of 127.0.0.1:50000: its" in caplog.text
 
 
 @pytest.fixture
