@@ -40,7 +40,7 @@ SERVERS: Final[dict[str, Sequence[str]]] = {
         "--graceful-timeout=0",
         "-ktrio",
     ),
-    "daphne": ("daphne", APPLICATION, "--fd={}"),
+    "daphne": ("daphne", APPLICATION, "--fd={}", "--websocket_connect_timeout=30"),
 }
 
 
