@@ -70,7 +70,7 @@ def describe(scope: Scope) -> str:
     words += [_printable(str(scope[key])) for key in ("method", "path", "channel") if key in scope]
     client = scope.get("client")
     if client:
-        words.append(f"of {client[0]}:{client[1]}")
+        words.append(f"of {_printable(str(client[0]))}:{client[1]}")
     return " ".join(words)
 
 

@@ -1,13 +1,15 @@
 """What a consumer is: handlers for messages, one instance for one scope.
 
 A message's `type` names its handler: `websocket.receive` goes to `websocket_receive`. They
-come from the client and from the channel layer, and are handled one at a time.
+come from the client and from the channel layer, and are handled one at a time. What goes on
+beside them is a task of `start_soon`, which ends with the consumer.
 
 Source: `channels.consumer` 4.3. Unlike there: no thread is visited for a message of an async
 consumer; sync handlers each lease a thread, so that one slow consumer does not stop the
-others; a `type` cannot call the methods of the consumer classes themselves; and when a
-handler fails, `websocket_disconnect` is still called, so that groups are left; when
-`websocket_connect` fails, groups are left and nothing else is called.
+others; a message of the channel layer calls only handlers that the user's class defines;
+and when a handler fails or the server cancels the consumer, `websocket_disconnect` is still
+called, so that groups are left; when `websocket_connect` fails, groups are left and nothing
+else is called. An error tells in a note in which consumer it was, and what that was about.
 
 A class with `restart = Restart.TRANSIENT` survives that: another instance takes the place
 of the one that crashed, with the same connection, groups and waiting messages. It does so
@@ -52,7 +54,8 @@ from ._intake import (
     read,
     source_of,
 )
-from ._layers_of_others import layer_for_here, receive_patiently
+from ._layers_of_others import layer_for_here
+from ._outages import outage_of, receive_lastingly
 from ._outlet import DirectOutlet, Outlet, WrappedOutlet, sink_of
 from ._threads import HandlerThreads, guarding, live_pinned
 from ._unheard import TURNING, Unheard
@@ -159,7 +162,8 @@ class AsyncConsumer:
     async def _serve(self, layer: Any, scope: Scope, receive: Receive, send: Send) -> None:
         vars(self).pop("_unheard", None)  # of the connection before, where an instance is the app
         self.scope = scope
-        self.channel_layer = layer = layer_for_here(layer)
+        found, layer = layer, layer_for_here(layer)
+        self.channel_layer = layer
         self.base_send = self._make_base_send(send)
         subscribe = layer.subscribe if takes_subscriptions(layer) else None
         source = source_of(receive)
@@ -185,7 +189,9 @@ class AsyncConsumer:
                 if subscribe is not None:
                     subscription = subscribe(self.channel_name, intake.mailbox, MESSAGES)
                 else:
-                    pumps.append((partial(receive_patiently, self.channel_receive), MESSAGES))
+                    ask, name = self.channel_receive, self.channel_name
+                    wait = partial(receive_lastingly, ask, name, outage_of(found))
+                    pumps.append((wait, MESSAGES))
             if isinstance(intake, PumpedIntake):
                 async with open_pumps(intake, pumps):
                     await self._live(intake)
