@@ -21,8 +21,7 @@ from asgiref.compatibility import guarantee_single_callable
 
 from ....runtime._types import App, Receive, Scope, Send
 from ....runtime.layers import Waiter
-from ...asyncio import NoHostedLoop, TaskCancelled, call_app
-from ...asyncio._lasting import lasting_hosted_loop
+from ...asyncio import TaskCancelled, call_app, current_hosted_loop, open_hosted_loop
 from ...django._shared_connections import lend, test_connections
 from ._clock import hold_clock_for_threads
 
@@ -118,6 +117,7 @@ class TrioRun:
         trio.lowlevel.spawn_system_task(
             _run_in_trio,
             self._scope,
+            _current_host(),
             (app, scope, receive, send),
             self._end,
             name=app,
@@ -220,20 +220,23 @@ async def wait_for_end(running: Running) -> None:
 
 async def _run_in_trio(
     cancel_scope: trio.CancelScope,
+    host: "_Host | None",
     call: tuple[App, Scope, Receive, Send],
     end: Callable[[outcome.Outcome[object] | None], object],
 ) -> None:
     ended: outcome.Outcome[object] | None = None
     try:
         with cancel_scope:
-            with suppress(NoHostedLoop):  # what is written for asyncio says so itself
-                await lasting_hosted_loop()  # as under our server, where threads look for one
+            if host is not None:
+                await host.ready.wait()
             ended = outcome.Value(await _run(*call))
     except TaskCancelled:  # the loop that it used has ended
         ended = None
     except BaseException as error:  # noqa: BLE001 -- else trio itself would crash
         ended = None if _is_cancelled(error) else outcome.Error(error)
     finally:
+        if host is not None:
+            host.left()
         end(ended)
         del ended, end  # its traceback leads here: no reference cycle
 
@@ -242,3 +245,59 @@ def _is_cancelled(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)[1] is None
     return isinstance(error, trio.Cancelled)
+
+
+@final
+class _Host:
+    """Keeps an asyncio loop open for the applications of one trio run."""
+
+    def __init__(self) -> None:
+        self.ready = trio.Event()
+        self._apps = 0
+        self._none_left = trio.Event()
+        self._none_left.set()
+
+    def joined(self) -> None:
+        self._apps += 1
+        if self._none_left.is_set():
+            self._none_left = trio.Event()
+
+    def left(self) -> None:
+        self._apps -= 1
+        if self._apps == 0:
+            self._none_left.set()
+
+    async def keep(self) -> None:
+        try:
+            async with open_hosted_loop():
+                self.ready.set()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await self._none_left.wait()
+        except trio.Cancelled:
+            pass
+        except Exception:
+            # Such as on Windows. What is written for asyncio says so itself, the rest works.
+            logger.debug("no asyncio loop can be hosted here", exc_info=True)
+        finally:
+            self.ready.set()
+
+
+_host: Final[trio.lowlevel.RunVar["_Host | None"]] = trio.lowlevel.RunVar(
+    "greenroom_testing_host", None
+)
+
+
+def _current_host() -> _Host | None:
+    """Give who hosts the loop of this run, None if the test does it by itself."""
+    host = _host.get()
+    if host is None:
+        if current_hosted_loop() is not None:
+            return None
+        host = _Host()
+        _host.set(host)
+        trio.lowlevel.spawn_system_task(host.keep, name="asyncio loop of communicators")
+    host.joined()
+    return host

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -630,6 +631,34 @@ def test_a_test_may_end_while_its_application_runs(
     # The consumer itself tells that it was cancelled while it handled something.
     said = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert {record.name for record in said} <= {"greenroom.channels"}
+
+
+@pytest.mark.parametrize("world", ["trio", "trio in virtual time"])
+def test_the_loop_of_a_trio_test_outlives_its_applications(world: str) -> None:
+    loops = []
+    may_go_on = threading.Event()
+
+    class Consumer(WebsocketConsumer):
+        def receive(self, *args: Any, **kwargs: Any) -> None:
+            loops.append(async_to_sync(running_loop)())
+            self.send("in it")
+            may_go_on.wait(20)
+            loops.append(async_to_sync(running_loop)())
+
+    async def running_loop() -> Any:
+        return asyncio.get_running_loop()
+
+    async def main() -> None:
+        communicator = WebsocketCommunicator(Consumer.as_asgi(), "/")
+        await communicator.connect()
+        await communicator.send_to("x")
+        assert await communicator.receive_from() == "in it"
+        kept.append(communicator)
+        threading.Timer(0.05, may_go_on.set).start()  # when the test is over
+
+    kept: list[object] = []
+    WORLDS[world](main)
+    assert loops[0] is loops[1]
 
 
 def test_a_communicator_that_is_let_go_ends_its_application(run: Run) -> None:

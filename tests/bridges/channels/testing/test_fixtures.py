@@ -57,8 +57,9 @@ def test_applications_that_still_run_are_stopped_at_the_end() -> None:
             assert await made.receive_nothing(0.001)
         communicator.close()
         for made in (websocket, request):
+            await made.wait()
             with pytest.raises(ApplicationStopped, match="stop"):
-                await made.wait() or await made.receive_output()
+                await made.receive_output()
 
     asyncio.run(main())
     trio.run(main)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -16,6 +17,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from tests.django_project.models import Log
+from tests.examples.chat.test_browser import CHROMIUM, Browser
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
@@ -247,3 +249,22 @@ def test_a_class_for_the_servers_process_is_ignored_with_a_warning() -> None:
 
     with pytest.warns(UserWarning, match="ProtocolServerProcess is ignored"):
         assert run(Live) == ""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed here")
+@pytest.mark.timeout(180)  # a browser takes its time to start on a busy machine
+@override_settings(ROOT_URLCONF="tests.bridges.channels.testing.views")
+def test_a_browser_talks_to_the_project(tmp_path: Path) -> None:
+    class Live(Case):
+        def test_it(self) -> None:
+            site: Any = SimpleNamespace(url=self.live_server_url)
+            browser = Browser(site, tmp_path)
+            try:
+                browser.go("/page/")
+                browser.wait_for_text("#answer", "answer 1")
+                assert browser.complaints() == []
+            finally:
+                browser.driver.quit()
+            assert [log.type for log in Log.objects.all()] == ["from a browser"]
+
+    assert run(Live) == ""

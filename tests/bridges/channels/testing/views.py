@@ -12,4 +12,26 @@ async def plain_async(request: HttpRequest) -> HttpResponse:
     return HttpResponse("plain")
 
 
-urlpatterns = [path("plain/", plain), path("plain-async/", plain_async)]
+PAGE = """<!doctype html>
+<title>Live</title>
+<link rel="icon" href="data:,">
+<p id="answer"></p>
+<script>
+  const socket = new WebSocket(`ws://${location.host}/ws/`);
+  socket.onopen = () => socket.send("from a browser");
+  socket.onmessage = (event) => {
+    document.querySelector("#answer").textContent = `answer ${event.data}`;
+  };
+</script>
+"""
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(PAGE)
+
+
+urlpatterns = [
+    path("plain/", plain),
+    path("plain-async/", plain_async),
+    path("page/", page),
+]

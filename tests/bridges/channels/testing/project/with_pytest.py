@@ -3,10 +3,12 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
+import pytest_trio  # type: ignore[import-untyped]
 import trio
 import trio.testing
 from channels.testing import HttpCommunicator, WebsocketCommunicator
@@ -147,6 +149,36 @@ async def test_fixtures_trio(communicator: Communicators, channel_layer: object)
     websocket = communicator(application, "/async/", headers=ORIGIN)
     assert (await websocket.connect())[0]
     assert await run_sync(threading.active_count) > 1
+
+
+@pytest_trio.trio_fixture  # type: ignore[untyped-decorator]
+async def connected(communicator: Communicators) -> AsyncIterator[WebsocketCommunicator]:
+    websocket = communicator(application, "/trio/", headers=ORIGIN)
+    assert (await websocket.connect())[0]
+    yield websocket
+    await websocket.disconnect()
+    assert websocket.future.done()
+
+
+@pytest.mark.trio
+async def test_fixture_that_connects_trio(connected: WebsocketCommunicator) -> None:
+    await connected.send_to("text")
+    assert await connected.receive_from(timeout=20) == "1"
+
+
+@pytest_asyncio.fixture
+async def connected_asyncio(communicator: Communicators) -> AsyncIterator[WebsocketCommunicator]:
+    websocket = communicator(application, "/async/", headers=ORIGIN)
+    assert (await websocket.connect())[0]
+    yield websocket
+    await websocket.disconnect()
+    assert websocket.future.done()
+
+
+@pytest.mark.asyncio
+async def test_fixture_that_connects(connected_asyncio: WebsocketCommunicator) -> None:
+    await connected_asyncio.send_to("text")
+    assert await connected_asyncio.receive_from(timeout=20) == "1"
 
 
 @pytest.mark.django_db(transaction=True)
