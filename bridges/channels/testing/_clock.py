@@ -8,12 +8,12 @@ is at work, the clock is held.
 
 import contextvars
 import functools
+import sys
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Final, ParamSpec, TypeVar, final
 
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ...asyncio import open_hosted_loop
 from ...django._shared_connections import lend_in_test
@@ -58,6 +58,8 @@ def virtual_time(fn: Callable[P, Awaitable[T]]) -> Callable[P, T]:
                 hold_clock_for_threads()
                 return await loop.run_asyncio(functools.partial(fn, *args, **kwargs))
 
+        from trio.testing import MockClock
+
         with lend_in_test():
             return trio.run(main, clock=MockClock(autojump_threshold=0))
 
@@ -66,8 +68,15 @@ def virtual_time(fn: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
 def hold_clock_for_threads() -> None:
     """In a trio run whose clock jumps: let it not jump while leased threads are at work."""
+    testing = sys.modules.get("trio.testing")  # it imports pytest, which few programs have
+    if testing is None:
+        return
     clock = trio.lowlevel.current_clock()
-    if isinstance(clock, MockClock) and clock.autojump_threshold < inf and _holder.get() is None:
+    if (
+        isinstance(clock, testing.MockClock)
+        and clock.autojump_threshold < inf
+        and _holder.get() is None
+    ):
         holder = _Holder()
         _holder.set(holder)
         trio.lowlevel.add_instrument(holder)
@@ -92,6 +101,8 @@ class _Holder(trio.abc.Instrument):
             trio.lowlevel.reschedule(task)
 
     async def hold(self) -> None:
+        from trio.testing import wait_all_tasks_blocked
+
         try:
             while True:
                 await self._wait_for_work()

@@ -52,7 +52,6 @@ def suites(tmp_path: Path, postgres_url: str) -> Iterator[dict[str, subprocess.P
         "pytest, a file": start(str(tmp_path / "one.sqlite3"), *WITH_PYTEST),
         "pytest, PostgreSQL": start(postgres_url, *WITH_PYTEST, NOTES_TEST_DATABASE="notes_one"),
         "django, in memory": start("memory", *WITH_DJANGO),
-        "django, a file": start(str(tmp_path / "two.sqlite3"), *WITH_DJANGO),
         "django, PostgreSQL": start(postgres_url, *WITH_DJANGO, NOTES_TEST_DATABASE="notes_two"),
     }
     yield started
