@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ...actors import Backoff
 from ...runtime._types import Scope
 from ...runtime.layers._home import current_home
-from ._worker_lines import Line, Outage
+from ._outages import outage_of
+from ._worker_lines import Line
 from ._worker_seats import Crew, Seat
 from ._worker_tasks import Cancel, Start, current_time, sleep
 
@@ -38,7 +39,7 @@ class Shift:
         self.crew = crew
         self.home = current_home()
         self._worker = worker
-        self._outage = Outage()
+        self._outage = outage_of(worker.channel_layer)
         self._lines: dict[str, Line] = {}
         self._seats: dict[Any, Seat] = {}
         self._listeners: list[Cancel] = []

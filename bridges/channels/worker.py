@@ -37,7 +37,8 @@ from ...runtime._types import App, Message, Scope
 from ...runtime.flavours import Flavour
 from ..asyncio import open_hosted_loop
 from ..asyncio._lasting import lasting_hosted_loop
-from ._worker_lines import Line, Outage, receiver_of
+from ._outages import outage_of
+from ._worker_lines import Line, receiver_of
 from ._worker_seats import Crew, Seat, nobody_reads
 from ._worker_shift import Shift
 from ._worker_tasks import Start, open_tasks
@@ -197,7 +198,8 @@ class Worker:
             return
         async with open_tasks() as start:
             crew = self._make_crew(start)
-            await Line(crew, channel, self.concurrency, Outage()).run(receive)
+            outage = outage_of(self.channel_layer)
+            await Line(crew, channel, self.concurrency, outage).run(receive)
 
     def get_or_create_application_instance(self, scope_id: Any, scope: Scope) -> Seat:
         """Give the queue of the instance with this id, for a `listener` of a subclass's own.

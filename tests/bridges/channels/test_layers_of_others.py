@@ -1,4 +1,4 @@
-"""Tests of layers that were written for Channels, in trio and where they give up waiting."""
+"""Tests of layers that were written for Channels, in trio."""
 
 import asyncio
 from typing import Any
@@ -8,11 +8,7 @@ import trio
 import trio.testing
 
 from greenroom.bridges.asyncio import open_hosted_loop
-from greenroom.bridges.channels._layers_of_others import (
-    HostedLayer,
-    layer_for_here,
-    receive_patiently,
-)
+from greenroom.bridges.channels._layers_of_others import HostedLayer, layer_for_here
 from greenroom.bridges.channels.layers import InMemoryChannelLayer
 
 
@@ -88,44 +84,3 @@ def test_layer_is_given_as_it_is_to_code_on_asyncio() -> None:
         assert layer_for_here(remote) is remote
 
     asyncio.run(main())
-
-
-# Clients have classes of their own for it.
-ClientTimeout = type("TimeoutError", (Exception,), {})
-
-
-class GivesUp:
-    """The `receive` of a layer whose client waits for so many seconds, and four times."""
-
-    def __init__(self, error: Exception, seconds: float) -> None:
-        self.error = error
-        self.seconds = seconds
-        self.calls = 0
-
-    async def __call__(self) -> dict[str, Any]:
-        self.calls += 1
-        if self.calls == 4:
-            return {"type": "x"}
-        await trio.sleep(self.seconds)
-        raise self.error
-
-
-@pytest.mark.parametrize("error", [TimeoutError("read"), ClientTimeout("read")])
-async def test_receive_goes_on_to_wait_when_the_client_has_given_up(
-    error: Exception, autojump_clock: trio.testing.MockClock
-) -> None:
-    receive = GivesUp(error, 5)
-    assert await receive_patiently(receive) == {"type": "x"}
-    assert receive.calls == 4
-
-
-@pytest.mark.parametrize(
-    ("error", "seconds"), [(TimeoutError("at once"), 0.5), (ConnectionError("gone"), 5)]
-)
-async def test_receive_that_fails_otherwise_or_without_waiting_fails(
-    error: Exception, seconds: float, autojump_clock: trio.testing.MockClock
-) -> None:
-    receive = GivesUp(error, seconds)
-    with pytest.raises(type(error)):
-        await receive_patiently(receive)
-    assert receive.calls == 1

@@ -1,0 +1,539 @@
+"""Tests of layers of others that fail: who waits on, who ends, and what the log says of it."""
+
+import asyncio
+import logging
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from tests.bridges.channels.working import AsyncioLayer, Jobs, job, recording
+
+from greenroom.bridges.asyncio import TaskCancelled, open_hosted_loop
+from greenroom.bridges.channels._outages import (
+    PAUSES,
+    Failure,
+    judge,
+    outage_of,
+    receive_lastingly,
+)
+from greenroom.bridges.channels.consumer import AsyncConsumer
+from greenroom.bridges.channels.generic.websocket import (
+    AsyncWebsocketConsumer,
+    WebsocketConsumer,
+)
+from greenroom.bridges.channels.layers import channel_layers
+from greenroom.bridges.channels.testing._clock import hold_clock_for_threads
+from greenroom.bridges.channels.worker import Worker
+
+PROGRAM = Path(__file__).with_name("outlast_redis")
+SCOPE = {"type": "websocket", "path": "/room/", "client": ["127.0.0.1", 5000], "asgi": {}}
+GONE = {"type": "websocket.disconnect", "code": 1001}
+FLAVOURS = pytest.mark.parametrize("flavour", ["asyncio", "trio", "sync"])
+
+# Clients have classes of their own for these.
+ClientTimeout = type("TimeoutError", (Exception,), {})
+InvalidToken = type("InvalidToken", (Exception,), {})
+
+
+class Restarting(AsyncioLayer):
+    """A layer whose server goes away, on the clock of the loop that runs, and comes again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.until = -inf
+        self.tried: list[tuple[str, float]] = []
+        self.down: asyncio.Event = asyncio.Event()
+        self.bad: list[BaseException] = []  # what the next ones raise, whoever they are
+
+    def go_away(self, seconds: float) -> None:
+        """Lose all connections, and refuse others for so long."""
+        self.until = trio.current_time() + seconds
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        self.down.set()
+        self.down = asyncio.Event()
+
+    async def receive(self, channel: str) -> Any:
+        now = asyncio.get_running_loop().time()
+        self.tried.append((channel, now))
+        if self.bad:
+            raise self.bad.pop()
+        if now < self.until:
+            raise ConnectionError("refused")
+        waits = [
+            asyncio.ensure_future(super().receive(channel)),
+            asyncio.ensure_future(self.down.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if waits[0].done():
+                return waits[0].result()
+        finally:
+            for task in waits:
+                task.cancel()
+            await asyncio.wait(waits)
+        if self.bad:
+            raise self.bad.pop()
+        raise ConnectionError("lost")
+
+    async def group_add(self, group: str, channel: str) -> None: ...
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        if asyncio.get_running_loop().time() < self.until:
+            raise ConnectionError("refused")
+
+
+@pytest.fixture
+def remote() -> Restarting:
+    """The default layer, which is somebody else's."""
+    remote = Restarting()
+    channel_layers.set("default", remote)
+    return remote
+
+
+class Async(AsyncWebsocketConsumer):
+    groups: tuple[str, ...] = ("room",)
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.send(self.channel_name)
+
+    async def said(self, event: dict[str, Any]) -> None:
+        await self.send(event["text"])
+
+
+class Trio(Async):
+    greenroom_flavour = "trio"
+
+
+class Sync(WebsocketConsumer):
+    groups: tuple[str, ...] = ("room",)
+
+    def connect(self) -> None:
+        self.accept()
+        self.send(self.channel_name)
+
+    def said(self, event: dict[str, Any]) -> None:
+        self.send(event["text"])
+
+
+CONSUMERS: dict[str, Any] = {"asyncio": Async, "trio": Trio, "sync": Sync}
+
+
+class Client:
+    """The client of one consumer, and how that one has ended."""
+
+    def __init__(self) -> None:
+        self.says, self._said = trio.open_memory_channel[dict[str, Any]](inf)
+        self._heard, self._hears = trio.open_memory_channel[dict[str, Any]](inf)
+        self.says.send_nowait({"type": "websocket.connect"})
+        self.ended = trio.Event()
+        self.ended_at = inf
+        self.error: Exception | None = None
+        self.name = ""
+
+    async def run(self, app: Any) -> None:
+        try:
+            await app(SCOPE, self._said.receive, self._heard.send)
+        except Exception as error:  # noqa: BLE001
+            self.error = error
+        self.ended_at = trio.current_time()
+        self.ended.set()
+
+    async def hear(self) -> Any:
+        message = await self._hears.receive()
+        return message["type"] if message["type"] != "websocket.send" else message["text"]
+
+
+@asynccontextmanager
+async def connected(*consumers: Any) -> AsyncIterator[list[Client]]:
+    """Connect a client to each, who has heard the name of its channel."""
+    hold_clock_for_threads()
+    clients = []
+    async with open_hosted_loop(), trio.open_nursery() as nursery:
+        for consumer in consumers:
+            clients.append(client := Client())
+            nursery.start_soon(client.run, consumer.as_asgi())
+            assert await client.hear() == "websocket.accept"
+            client.name = await client.hear()
+        await trio.testing.wait_all_tasks_blocked()
+        yield clients
+        for client in clients:
+            client.says.send_nowait(GONE)
+            await client.ended.wait()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("greenroom.") and record.levelno > logging.INFO
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "lasted", "failure"),
+    [
+        (TimeoutError("read"), 1.0, Failure.IDLE),
+        (ClientTimeout("read"), 5.0, Failure.IDLE),
+        (TimeoutError("at once"), 0.9, Failure.OUTAGE),
+        (ConnectionError("refused"), 5.0, Failure.OUTAGE),
+        (OSError("no route"), 0.0, Failure.OUTAGE),
+        (EOFError(), 0.0, Failure.OUTAGE),
+        (TaskCancelled(), 0.0, Failure.OUTAGE),
+        (ssl.SSLCertVerificationError("expired"), 0.0, Failure.OUTAGE),
+        (ValueError("int is not allowed for map key"), 0.0, Failure.LOSS),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), 9.0, Failure.LOSS),
+        (RecursionError("nested"), 0.0, Failure.LOSS),
+        (InvalidToken(), 0.0, Failure.LOSS),
+        (AssertionError("Wrong client prefix"), 0.0, Failure.MISTAKE),
+        (AttributeError("no such method"), 0.0, Failure.MISTAKE),
+        (ImportError("no hiredis"), 0.0, Failure.MISTAKE),
+        (NameError("typo"), 0.0, Failure.MISTAKE),
+        (NotImplementedError("receive()"), 0.0, Failure.MISTAKE),
+        (RuntimeError("Two event loops"), 0.0, Failure.MISTAKE),
+        (TypeError("Channel name must be a string"), 9.0, Failure.MISTAKE),
+    ],
+)
+def test_failures_of_a_layer_are_judged(error: Exception, lasted: float, failure: Failure) -> None:
+    assert judge(error, lasted) is failure
+
+
+async def test_consumers_of_every_kind_and_a_worker_outlive_an_outage_and_the_log_tells_it_once(
+    remote: Restarting, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = Jobs()
+    worker = Worker(recording(AsyncConsumer, jobs).as_asgi(), ["jobs", "others"], remote)
+    async with connected(*[Async, Trio, Sync] * 10) as clients, trio.open_nursery() as nursery:
+        nursery.start_soon(worker.arun)
+        await trio.testing.wait_all_tasks_blocked()
+        remote.go_away(30)
+        await trio.sleep(60)
+        remote.put("jobs", job(1))
+        await jobs.until_ended(1)
+        for client in clients:
+            remote.put(client.name, {"type": "said", "text": f"hello {client.name}"})
+            assert await client.hear() == f"hello {client.name}"
+        assert not any(client.ended.is_set() for client in clients)
+        nursery.cancel_scope.cancel()
+    outage, recovery = said(caplog)
+    assert outage.startswith("the channel layer fails while messages of the channel ")
+    assert recovery.startswith("the channel layer works again, after ")
+
+
+@FLAVOURS
+async def test_consumer_hears_what_is_sent_as_soon_as_the_layer_is_back(
+    flavour: str, remote: Restarting, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with connected(CONSUMERS[flavour]) as [client]:
+        remote.put(client.name, {"type": "said", "text": "before"})
+        assert await client.hear() == "before"
+        remote.go_away(30)
+        back = remote.until
+        await trio.sleep(1)
+        remote.put(client.name, {"type": "said", "text": "after"})
+        assert await client.hear() == "after"
+        assert 0 <= trio.current_time() - back <= 2 * PAUSES.longest
+
+
+async def test_retries_come_ever_more_slowly_and_not_together(
+    remote: Restarting, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with connected(*[Async] * 50) as clients:
+        began = trio.current_time()
+        del remote.tried[:]
+        remote.go_away(30)
+        await trio.sleep(40)
+        names = [client.name for client in clients]
+    tries = {name: [at - began for other, at in remote.tried if other == name] for name in names}
+    assert all(10 <= len(times) <= 17 for times in tries.values())
+    assert all(0.1 <= times[0] <= 0.2 for times in tries.values())
+    last = [times[-1] for times in tries.values()]
+    assert 30 <= min(last) < max(last) <= 35
+    assert max(last) - min(last) > 2
+
+
+async def test_single_failure_is_not_told(
+    remote: Restarting, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(*[Async] * 5):
+        for _ in range(3):
+            remote.interrupt()
+            await trio.sleep(60)
+        assert len(remote.tried) == 5 * 4
+    assert said(caplog) == []
+
+
+async def test_layer_on_which_nobody_has_failed_for_ten_seconds_counts_as_mended(
+    remote: Restarting, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(*[Async] * 5):
+        for outages in (1, 2):
+            remote.go_away(3)
+            await trio.sleep(12)
+            assert len(said(caplog)) == 2 * outages - 1
+            await trio.sleep(6)
+            assert len(said(caplog)) == 2 * outages
+
+
+@FLAVOURS
+async def test_client_that_leaves_during_an_outage_ends_its_consumer_at_once(
+    flavour: str, remote: Restarting, autojump_clock: trio.testing.MockClock
+) -> None:
+    quietly = type("Quiet", (CONSUMERS[flavour],), {"groups": ()})
+    async with connected(quietly, CONSUMERS[flavour]) as [quiet, member]:
+        remote.go_away(1000)
+        await trio.sleep(33)
+        now = trio.current_time()
+        for client in (quiet, member):
+            client.says.send_nowait(GONE)
+            await client.ended.wait()
+        assert quiet.ended_at == member.ended_at == now
+    assert quiet.error is None
+    # Its group could not be left, which is the one thing to tell.
+    assert isinstance(member.error, ConnectionError)
+    assert member.error.__notes__ == [
+        f"in {CONSUMERS[flavour].__name__}, websocket /room/ of 127.0.0.1:5000, "
+        "handling websocket.disconnect"
+    ]
+
+
+async def test_clients_that_come_and_leave_during_one_outage_are_not_told_of_one_by_one(
+    remote: Restarting, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Quiet(Async):
+        groups = ()
+
+    remote.until = trio.current_time() + 1000
+    for _ in range(20):
+        async with connected(Quiet) as [client]:
+            await trio.sleep(5)
+            client.says.send_nowait(GONE)
+            await client.ended.wait()
+    assert len(said(caplog)) == 1
+
+
+async def test_outage_that_all_have_left_is_over_without_a_word_and_the_next_one_is_told(
+    remote: Restarting, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(Async, Async) as clients:
+        remote.go_away(5)
+        await trio.sleep(4)
+        remote.until = -inf
+        clients[0].says.send_nowait(GONE)
+        await clients[0].ended.wait()
+        remote.until = inf
+        remote.interrupt()
+        clients[1].says.send_nowait(GONE)
+        await clients[1].ended.wait()
+        await trio.sleep(30)
+        assert len(said(caplog)) == 1
+    remote.until = -inf
+    async with connected(Async):
+        remote.go_away(5)
+        await trio.sleep(30)
+    assert [line.split(",")[0].split(" while")[0] for line in said(caplog)[1:]] == [
+        "the channel layer fails",
+        "the channel layer works again",
+    ]
+
+
+@FLAVOURS
+async def test_mistake_ends_the_consumer_at_once_with_a_note(
+    flavour: str, remote: Restarting, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with connected(CONSUMERS[flavour]) as [client]:
+        now = trio.current_time()
+        remote.bad = [RuntimeError("Two event loops are trying to receive()")]
+        remote.interrupt()
+        await client.ended.wait()
+        assert client.ended_at == now
+    assert str(client.error) == "Two event loops are trying to receive()"
+    assert client.error is not None
+    assert client.error.__notes__[0].endswith("waiting for a message of its channel layer")
+    assert len(remote.tried) == 1
+
+
+@FLAVOURS
+async def test_message_that_cannot_be_read_is_lost_and_the_next_one_is_handled(
+    flavour: str,
+    remote: Restarting,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with connected(*[CONSUMERS[flavour]] * 5) as clients:
+        remote.bad = [ValueError("int is not allowed for map key") for _ in clients]
+        remote.interrupt()
+        for client in clients:
+            remote.put(client.name, {"type": "said", "text": "next"})
+            assert await client.hear() == "next"
+    (line,) = said(caplog)
+    assert line.startswith("a message of the channel specific.foreign!")
+    assert line.endswith(" can't be read and is lost")
+    assert "int is not allowed for map key" in caplog.text
+
+
+async def test_layer_that_never_gives_a_readable_message_is_told_of_now_and_then(
+    remote: Restarting, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(Async):
+        remote.bad = [ValueError("no such scheme") for _ in range(1000)]
+        remote.interrupt()
+        await trio.sleep(60)
+        assert 10 < len(remote.tried) < 35
+    assert 4 <= len(said(caplog)) <= 6
+
+
+async def test_receive_that_the_layer_itself_has_cancelled_is_asked_again(
+    remote: Restarting, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with connected(Async, Trio) as clients:
+        remote.bad = [asyncio.CancelledError() for _ in clients]
+        remote.interrupt()
+        for client in clients:
+            remote.put(client.name, {"type": "said", "text": "next"})
+            assert await client.hear() == "next"
+
+
+class GivesUp:
+    """The `receive` of a layer whose client waits for so many seconds, and four times."""
+
+    def __init__(self, error: Exception, seconds: float) -> None:
+        self.error = error
+        self.seconds = seconds
+        self.calls = 0
+
+    async def __call__(self) -> dict[str, Any]:
+        self.calls += 1
+        if self.calls == 4:
+            return {"type": "x"}
+        await trio.sleep(self.seconds)
+        raise self.error
+
+
+async def test_receive_goes_on_to_wait_at_once_when_the_client_has_given_up(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for error in (TimeoutError("read"), ClientTimeout("read")):
+        receive, began = GivesUp(error, 5), trio.current_time()
+        assert await receive_lastingly(receive, "a", outage_of(receive)) == {"type": "x"}
+        assert (receive.calls, trio.current_time() - began) == (4, 15)
+    assert said(caplog) == []
+
+
+async def test_receive_that_times_out_at_once_is_not_asked_without_a_pause(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    receive = GivesUp(TimeoutError("connect"), 0)
+    assert await receive_lastingly(receive, "a", outage_of(receive)) == {"type": "x"}
+    assert 0.7 <= trio.current_time() <= 1.4
+
+
+async def test_consumer_that_is_cancelled_waits_no_longer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    receive = GivesUp(ConnectionError("refused"), 0)
+    with trio.move_on_after(0.05):
+        await receive_lastingly(receive, "a", outage_of(receive))
+    assert (receive.calls, trio.current_time()) == (1, 0.05)
+
+
+def test_consumer_on_a_loop_of_somebody_else_outlives_failures_and_ends_with_its_client() -> None:
+    class Layer(AsyncioLayer):
+        failures = 0
+
+        async def receive(self, channel: str) -> Any:
+            self.failures += 1
+            if self.failures <= 2:
+                raise ConnectionError("refused")
+            return await super().receive(channel)
+
+    async def main() -> None:
+        layer = Layer()
+        channel_layers.set("default", layer)
+        says: asyncio.Queue[Any] = asyncio.Queue()
+        hears: asyncio.Queue[Any] = asyncio.Queue()
+        says.put_nowait({"type": "websocket.connect"})
+        serving = asyncio.create_task(_awaited(Async.as_asgi()(SCOPE, says.get, hears.put)))
+        await hears.get()
+        name = (await hears.get())["text"]
+        layer.put(name, {"type": "said", "text": "hello"})
+        layer.group_discard = _nothing  # type: ignore[attr-defined]
+        assert (await hears.get())["text"] == "hello"
+        says.put_nowait(GONE)
+        await serving
+
+    class Async(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            await self.accept()
+            await self.send(self.channel_name)
+
+        async def said(self, event: dict[str, Any]) -> None:
+            await self.send(event["text"])
+
+    asyncio.run(main())
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> None:
+    await awaitable
+
+
+async def _nothing(group: str, channel: str) -> None: ...
+
+
+@FLAVOURS
+async def test_failure_of_the_servers_own_receive_ends_the_consumer(
+    flavour: str, remote: Restarting, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with connected(CONSUMERS[flavour]) as [client]:
+        client.says.close()
+        await client.ended.wait()
+        client.says = trio.open_memory_channel[dict[str, Any]](inf)[0]
+    assert isinstance(client.error, trio.EndOfChannel)
+
+
+@pytest.fixture(scope="module")
+def heard() -> list[str]:
+    """What the program printed; it has to end by itself and without complaints."""
+    environment = {
+        name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"
+    }
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", str(PROGRAM)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
+    return ended.stdout.splitlines()
+
+
+def test_consumers_on_channels_redis_hear_what_is_sent_after_a_restart_of_the_server(
+    heard: list[str],
+) -> None:
+    assert [line for line in heard if " hears " in line] == [
+        f"/{alias}/{name} hears {name}: after the restart"
+        for alias in ("core", "pubsub")
+        for name in ("Async", "Trio", "Sync")
+    ]
+    assert heard[-1] == "stopped"
+
+
+def test_restart_of_the_server_is_told_in_two_lines(heard: list[str]) -> None:
+    assert [line for line in heard if line.startswith("log: ")] == [
+        "log: the channel layer fails while messages of the channel X are waited for; "
+        "it is asked again until it works",
+        "log: the channel layer works again, after N s",
+    ]
