@@ -412,7 +412,7 @@ async def test_a_project_extends_the_command_as_it_did_daphnes(start: Start, pro
     (project / "assets").mkdir()
     (project / "assets" / "style.css").write_text("body {}")
     command, port = await start("--noreload")
-    assert "its own server" in command.output
+    await command.line("its own server")
     assert "serves notes.asgi.application over HTTP and WebSocket" in command.output
     assert (await get_tcp(port, "/health"))[0].startswith("HTTP/1.1 204")
     assert (await get_tcp(port))[1] == "first page"
