@@ -6,6 +6,7 @@ come any more, because the application has ended.
 """
 
 import asyncio
+from contextlib import suppress
 from math import inf
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -184,13 +185,18 @@ class ApplicationCommunicator:
         running = self._future
         if running is None:
             return
-        if not running.done():
-            if error is None:
+        over = "the block of its communicator has ended"
+        if error is not None:
+            self._told = True  # or never: one failure is enough
+            with suppress(Exception):
+                await self._cancel(over)
+            return
+        try:
+            if not running.done():
                 await self._say_goodbye()
-            await self._cancel("the block of its communicator has ended")
-        self._told = self._told or error is not None
-        if error is None:
-            self._raise_failure()
+        finally:
+            await self._cancel(over)
+        self._raise_failure()
 
     async def _say_goodbye(self) -> None:
         """Let the application know that its block ends well."""
@@ -210,7 +216,7 @@ class ApplicationCommunicator:
             self._told = True
             running.result()
 
-    def untold(self) -> BaseException | None:
+    def _untold(self) -> BaseException | None:
         """Give what the application has raised, if no call has raised it yet."""
         running = self._future
         if self._told or running is None or not running.done() or running.cancelled():

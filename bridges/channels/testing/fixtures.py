@@ -89,7 +89,7 @@ class Communicators:
             except RuntimeError:  # its loop has ended before
                 continue
         for made in self._made:
-            error = made.untold()
+            error = made._untold()
             if error is not None:
                 raise error
 

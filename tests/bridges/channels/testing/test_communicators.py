@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -462,6 +463,13 @@ def test_the_block_of_a_communicator_disconnects_and_waits(run: Run) -> None:
         async with HttpCommunicator(answer_once, "GET", "/") as request:
             assert await request.receive_nothing(0.001)
         assert request.output_queue.get_nowait() == {"type": "http.disconnect"}
+        with pytest.raises(TimeoutError, match="not ended"):  # noqa: PT012
+            async with WebsocketCommunicator(
+                ask_and_answer, "/", destructive_timeouts=False
+            ) as communicator:
+                await communicator.send_input({"type": "never"})
+                communicator.disconnect = partial(communicator.disconnect, timeout=0.01)  # type: ignore[method-assign]
+        assert communicator.future.cancelled()
 
     run(main)
 
@@ -472,15 +480,23 @@ def test_the_block_of_a_communicator_tells_of_a_crash_unless_it_failed_itself(ru
         await receive()
         raise ValueError("late")
 
+    async def fail_when_cancelled(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            raise ValueError("cancelled")
+
     async def main() -> None:
         with pytest.raises(ValueError, match="late"):
             async with WebsocketCommunicator(fail_late, "/") as communicator:
                 await communicator.send_input({"type": "websocket.connect"})
-        with pytest.raises(KeyError):  # noqa: PT012
-            async with WebsocketCommunicator(fail_late, "/") as communicator:
-                await communicator.send_input({"type": "websocket.connect"})
-                raise KeyError
-        assert communicator.future.cancelled()
+        for app in (fail_late, fail_when_cancelled):
+            with pytest.raises(KeyError):  # noqa: PT012
+                async with WebsocketCommunicator(app, "/") as communicator:
+                    await communicator.send_input({"type": "websocket.connect"})
+                    assert await communicator.receive_nothing(0.01)
+                    raise KeyError
+            assert communicator.future.done()
 
     run(main)
 
