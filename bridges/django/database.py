@@ -13,7 +13,8 @@ Source: Django, "Databases", "Persistent connections".
 import logging
 import select
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Final
 
 from django.conf import settings
 from django.db import Error, connections
@@ -35,6 +36,8 @@ __all__ = [
 
 logger = logging.getLogger("greenroom.django")
 
+_NOTHING: Final = nullcontext()
+
 
 @contextmanager
 def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
@@ -52,16 +55,17 @@ def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
     Args:
         who: names the handler, if there is something to log about it.
     """
-    with borrowed():
-        inherited = transactions_here()
-        _tidy(inherited, who)
-        for connection in _connections():
+    with borrowed() if in_test() else _NOTHING:
+        mine = _connections()
+        inherited = [each for each in mine if _stays(each)]
+        for connection in mine:
             if connection not in inherited and _was_hung_up(connection):
                 connection.close()
+        _tidy(mine, inherited, who)
         try:
             yield
         finally:
-            _tidy(inherited, who)
+            _tidy(_connections(), inherited, who)
             if in_test():
                 # Left open, it would keep the test's database from being deleted.
                 for connection in _connections():
@@ -71,11 +75,19 @@ def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
 
 def transactions_here() -> list[BaseDatabaseWrapper]:
     """Give the connections of this thread that are inside a transaction, or lent by a test."""
-    return [each for each in _connections() if _in_transaction(each) or is_lent(each)]
+    return [each for each in _connections() if _stays(each)]
 
 
-def _tidy(inherited: list[BaseDatabaseWrapper], who: Callable[[], str] | None) -> None:
-    for connection in _connections():
+def _stays(connection: BaseDatabaseWrapper) -> bool:
+    return _in_transaction(connection) or is_lent(connection)
+
+
+def _tidy(
+    mine: Sequence[BaseDatabaseWrapper],
+    inherited: list[BaseDatabaseWrapper],
+    who: Callable[[], str] | None,
+) -> None:
+    for connection in mine:
         if connection in inherited:
             continue
         if _in_transaction(connection):

@@ -42,10 +42,10 @@ class Threads(Protocol):
     def enqueue(self, job: Job) -> None:
         """Have `job` run by a thread."""
 
-    def pause(self, who: object = None, what: object = None) -> None:
+    def pause(self, who: object, what: object = None) -> None:
         """Note that a running job begins to wait for its home; `who` for `what`."""
 
-    def resume(self, who: object = None) -> None:
+    def resume(self, who: object) -> None:
         """Note that a running job goes on."""
 
 

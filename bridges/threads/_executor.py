@@ -24,10 +24,10 @@ class ExecutorThreads:
         """Have `job` run by the executor."""
         self._executor.submit(_run, job)
 
-    def pause(self, who: object = None, what: object = None) -> None:
+    def pause(self, who: object, what: object = None) -> None:
         """Note nothing: another job needs no permission to run."""
 
-    def resume(self, who: object = None) -> None:
+    def resume(self, who: object) -> None:
         """Note nothing."""
 
 

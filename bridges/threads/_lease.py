@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Final, TypeVar, final
+from typing import Any, TypeVar, final
 
 import trio
 
@@ -25,10 +25,6 @@ from ._run import run_sync
 
 T = TypeVar("T")
 
-# Real seconds between two calls of a handler after which another thread may stand in for its
-# own. Most handlers are over by then, and each thread may have a database connection.
-GRACE: Final = 0.05
-
 logger = logging.getLogger("greenroom.threads")
 
 
@@ -38,8 +34,8 @@ class Lease(Executor):
 
     Under asyncio, asgiref's thread-sensitive calls in the block go to this thread, unless
     another waits in `async_to_sync` for the whole, which then does them; `run_sync(...,
-    pool=lease)` goes to this one in both flavours. While nothing was called for a while,
-    the thread does not count as busy, unless it is pinned. At the end of the block
+    pool=lease)` goes to this one in both flavours. Between two calls the thread
+    does not count as busy, unless it is pinned. At the end of the block
     `around` is left, then the thread is free.
 
     Args:
@@ -190,11 +186,11 @@ class Lease(Executor):
             self._pool.enqueue(self)
         self._used = True
 
-    def pause(self, who: object = None, what: object = None) -> None:
+    def pause(self, who: object, what: object = None) -> None:
         """Note that a call in the thread begins to wait for its home."""
         self._pool.pause(who, what)
 
-    def resume(self, who: object = None) -> None:
+    def resume(self, who: object) -> None:
         """Note that a call in the thread goes on."""
         self._pool.resume(who)
 
@@ -221,9 +217,6 @@ class Lease(Executor):
 
     def _wait_for_job(self, jobs: "SimpleQueue[Job | None]") -> Job | None:
         pool = self._pool
-        if not self._pinned:
-            with suppress(Empty):
-                return jobs.get(timeout=GRACE)  # meanwhile it counts as busy
         with self._noting:
             idle = self._idle = jobs.empty()
         if not idle:
@@ -233,7 +226,7 @@ class Lease(Executor):
             job = jobs.get()
             pool.work(expected=job is not None)
             return job
-        # The handler does something else for long, and others may need the thread's place.
+        # The handler does something else, and others may need the thread's place.
         pool.pause(self, "its next call")
         job = jobs.get()
         pool.resume(self, expected=job is not None)

@@ -18,7 +18,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import islice
 from queue import SimpleQueue
+from time import monotonic
 from typing import Any, Final, Protocol, TypeAlias, final
 from weakref import WeakSet
 
@@ -27,6 +29,7 @@ from ._describe import describe_awaited
 Around: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 DEFAULT_SIZE: Final = 10  # times a few processes, well below the 100 connections of PostgreSQL
+DEFAULT_GRACE: Final = 0.05
 THREADS_VARIABLE: Final = "GREENROOM_THREADS"
 
 logger = logging.getLogger("greenroom.threads")
@@ -74,10 +77,12 @@ class ThreadPool:
             of database connections.
         spare: further threads that may stand in for those that wait; `size` if None.
             `size + spare` threads exist at most.
+        grace: real seconds that one must have waited before another is made to stand in
+            for it. Most waits are over by then, and each thread may connect to a database.
         name: begins the names of the threads.
 
     Raises:
-        ValueError: `size` is below 1, or `spare` is negative.
+        ValueError: `size` is below 1, or `spare` or `grace` is negative.
     """
 
     def __init__(
@@ -85,14 +90,19 @@ class ThreadPool:
         size: int = DEFAULT_SIZE,
         *,
         spare: int | None = None,
+        grace: float = DEFAULT_GRACE,
         name: str = "greenroom",
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be 1 or more, it is {size!r}")
         if spare is not None and spare < 0:
             raise ValueError(f"spare must be 0 or more, it is {spare!r}")
+        if not grace >= 0:
+            raise ValueError(f"grace must be 0 seconds or more, it is {grace!r}")
         self.size = size
         self.name = name
+        self._grace = grace
+        self._timer: threading.Timer | None = None  # until somebody may be stood in for
         self._limit = size + (size if spare is None else spare)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -104,7 +114,8 @@ class ThreadPool:
         self._resting = 0  # pinned threads, counted as busy, that have nothing to do
         self._expected = 0  # jobs whose thread is leased, and has not noticed them yet
         self._reporting = 0  # threads that are free, and whose last caller does not know it yet
-        self._waiting: dict[object, object] = {}  # who waits for home -> what for
+        # Who waits for home -> what for, and since when; who has waited longest is first.
+        self._waiting: dict[object, tuple[object, float]] = {}
         self._told_exhausted = False  # once for each time that everybody waits
         self._closed = False
         with _pools_lock:
@@ -148,28 +159,21 @@ class ThreadPool:
         if blocked:
             self._tell_blocked(blocked)
 
-    def pause(self, who: object = None, what: object = None) -> None:
-        """Note that a running job begins to wait for its home; for logs, `who` for `what`."""
+    def pause(self, who: object, what: object = None) -> None:
+        """Note that a running job begins to wait for its home; `who` for `what`."""
         with self._lock:
             self._busy -= 1
-            if who is not None:
-                self._waiting[who] = what
-            while self._pending:
-                worker = self._lease()
-                if worker is None:
-                    break
-                worker.jobs.put(self._pending.popleft())
-            blocked = self._note_blocked()
+            self._waiting[who] = what, monotonic()
+            blocked = self._serve_pending()
         if blocked:
             self._tell_blocked(blocked)
 
-    def resume(self, who: object = None, *, expected: bool = False) -> None:
+    def resume(self, who: object, *, expected: bool = False) -> None:
         """Note that a running job goes on. For a while more than `size` may then be busy."""
         with self._lock:
             self._busy += 1
             self._expected -= expected
-            if who is not None:
-                self._waiting.pop(who, None)
+            self._waiting.pop(who, None)
 
     def pin(self) -> None:
         """Reserve a thread for one owner, before the job that takes it.
@@ -230,7 +234,7 @@ class ThreadPool:
             return None
         if self._idle:
             worker = self._idle.pop()
-        elif self._threads < self._limit:
+        elif self._threads < self.size or self._may_stand_in():
             self._threads += 1
             self._started += 1
             worker = _Worker(self, f"{self.name}-{self._started}")
@@ -238,6 +242,38 @@ class ThreadPool:
             return None
         self._busy += 1
         return worker
+
+    def _may_stand_in(self) -> bool:
+        """Tell whether there may be one thread more than now; if later, come back to it."""
+        if self._threads >= self._limit:
+            return False
+        standing_in = self._threads - self.size
+        one_more = next(islice(self._waiting.values(), standing_in, None), None)
+        if one_more is None:
+            return False
+        remaining = one_more[1] + self._grace - monotonic()
+        if remaining <= 0:
+            return True
+        if self._timer is None:
+            self._timer = threading.Timer(remaining, self._look_again)
+            self._timer.daemon = True
+            self._timer.start()
+        return False
+
+    def _look_again(self) -> None:
+        with self._lock:
+            self._timer = None
+            blocked = self._serve_pending()
+        if blocked:
+            self._tell_blocked(blocked)
+
+    def _serve_pending(self) -> list[tuple[object, object]]:
+        while self._pending:
+            worker = self._lease()
+            if worker is None:
+                break
+            worker.jobs.put(self._pending.popleft())
+        return self._note_blocked()
 
     def _note_blocked(self) -> list[tuple[object, object]]:
         """Give who waits, if everybody does, nothing can be done about it, and nobody was told."""
@@ -249,7 +285,8 @@ class ThreadPool:
         ):
             return []
         self._told_exhausted = True
-        return [*self._waiting.items(), *((job, "a thread") for job in self._pending)]
+        waiting = [(who, what) for who, (what, _) in self._waiting.items()]
+        return [*waiting, *((job, "a thread") for job in self._pending)]
 
     def _tell_blocked(self, blocked: list[tuple[object, object]]) -> None:
         logger.warning(
@@ -285,7 +322,14 @@ def threads_at_work() -> int:
     They count from the moment that something is asked of them until the answer is on its way.
     """
     with _pools_lock:
-        return sum(pool._busy - pool._resting + pool._expected + pool._reporting for pool in _pools)
+        return sum(
+            pool._busy
+            - pool._resting
+            + pool._expected
+            + pool._reporting
+            + (pool._timer is not None)
+            for pool in _pools
+        )
 
 
 class _Here(threading.local):

@@ -119,7 +119,7 @@ def configure(server: Server, postgres_url: str) -> Iterator[Configure]:
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch, configure: Configure) -> Iterator[ThreadPool]:
     """The threads of the process, four; closed before the database is taken away."""
-    pool = ThreadPool(THREADS, name="postgres")
+    pool = ThreadPool(THREADS, grace=3600, name="postgres")  # on a busy machine all waits are long
     monkeypatch.setattr("greenroom.bridges.threads._pool._default", pool)
     yield pool
     pool.close()

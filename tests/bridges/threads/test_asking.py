@@ -28,7 +28,7 @@ def make_pool() -> Iterator[Callable[..., ThreadPool]]:
     pools: list[ThreadPool] = []
 
     def make(size: int, spare: int | None = None) -> ThreadPool:
-        pools.append(ThreadPool(size, spare=spare, name="asking"))
+        pools.append(ThreadPool(size, spare=spare, grace=0.001, name="asking"))
         return pools[-1]
 
     yield make
@@ -189,7 +189,7 @@ def test_whoever_asks_whom_all_are_answered_while_threads_may_stand_in(
     size: int, graph: list[list[tuple[int, bool]]], roots: list[int]
 ) -> None:
     # Every root's longest chain may wait at once.
-    pool = ThreadPool(size, spare=len(roots) * len(graph))
+    pool = ThreadPool(size, spare=len(roots) * len(graph), grace=0)
     most = 0
     lock = threading.Lock()
     running = 0

@@ -69,19 +69,57 @@ def test_a_spare_thread_stands_in_for_one_that_waits_and_ends_afterwards() -> No
     pool = ThreadPool(1, spare=1)
     first, second, third = start(pool), start(pool), start(pool)
     assert first.started.wait(10)
-    pool.pause()
+    pool.pause("first")
     assert second.started.wait(10)
-    pool.pause()  # now both wait, and there are no more spare threads
+    pool.pause("second")  # now both wait, and there are no more spare threads
     assert pool.pending == 1
     assert pool.threads == 2
-    pool.resume()
+    pool.resume("second")
     second.finish()
     assert third.started.wait(10)
     third.finish()
-    pool.resume()
+    pool.resume("first")
     first.finish()
     assert pool.threads == 1
     assert pool.busy == 0
+    pool.close()
+
+
+def test_nobody_stands_in_for_a_short_wait() -> None:
+    pool = ThreadPool(2, spare=2, grace=3600)
+    first, second, third, fourth = (start(pool) for _ in range(4))
+    assert first.started.wait(10)
+    assert second.started.wait(10)
+    for _ in range(3):
+        pool.pause("first")
+        assert pool.pending == 2
+        assert pool.threads == 2
+        pool.resume("first")
+    pool.pause("second")
+    first.finish()  # its thread is there already
+    assert third.started.wait(10)
+    assert not fourth.started.is_set()
+    pool.resume("second")
+    for step in (second, third, fourth):
+        step.finish()
+    assert pool.threads == 2
+    pool.close()
+
+
+def test_as_many_stand_in_as_have_waited_long_enough() -> None:
+    pool = ThreadPool(2, spare=2, grace=0.2)
+    first, second, third, fourth = (start(pool) for _ in range(4))
+    assert first.started.wait(10)
+    assert second.started.wait(10)
+    pool.pause("first")
+    assert third.started.wait(10)
+    pool.pause("second")  # it has not waited for long
+    assert not fourth.started.is_set()
+    assert fourth.started.wait(10)
+    for name in ("first", "second"):
+        pool.resume(name)
+    for step in (first, second, third, fourth):
+        step.finish()
     pool.close()
 
 
@@ -112,6 +150,11 @@ def test_impossible_sizes_are_refused(size: int, spare: int | None) -> None:
         ThreadPool(size, spare=spare)
 
 
+def test_an_impossible_grace_is_refused() -> None:
+    with pytest.raises(ValueError, match="grace must be 0 seconds or more, it is -1"):
+        ThreadPool(1, grace=-1)
+
+
 def test_the_default_pool_is_one_and_a_forked_process_has_its_own() -> None:
     pool = default_pool()
     assert default_pool() is pool
@@ -135,7 +178,7 @@ def test_the_default_pool_is_one_and_a_forked_process_has_its_own() -> None:
 def test_whatever_happens_the_pool_keeps_its_bounds_and_starves_nobody(
     size: int, spare: int, steps: list[str]
 ) -> None:
-    pool = ThreadPool(size, spare=spare)
+    pool = ThreadPool(size, spare=spare, grace=0)
     waiting: list[Step] = []  # as the model sees it: jobs without a thread, in order
     running: list[Step] = []
     paused: list[Step] = []
@@ -152,10 +195,10 @@ def test_whatever_happens_the_pool_keeps_its_bounds_and_starves_nobody(
             running.pop().finish()
         elif action == "pause" and running:
             paused.append(running.pop())
-            pool.pause()
+            pool.pause(paused[-1])
         elif action == "resume" and paused:
             running.append(paused.pop())
-            pool.resume()
+            pool.resume(running[-1])
         settle()
         for step in running:
             assert step.started.wait(10)
@@ -163,8 +206,8 @@ def test_whatever_happens_the_pool_keeps_its_bounds_and_starves_nobody(
         assert pool.busy == len(running)
         assert pool.pending == len(waiting)
         assert pool.threads <= size + spare
-    for _ in paused:
-        pool.resume()
+    for step in paused:
+        pool.resume(step)
     for step in running + paused + waiting:
         step.finish()
     assert pool.busy == 0
