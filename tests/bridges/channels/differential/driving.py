@@ -56,6 +56,34 @@ class GrouplessLayer:
         pass
 
 
+class ClosedLayer(GrouplessLayer):
+    """One whose server can't be reached."""
+
+    async def new_channel(self) -> str:
+        raise ConnectionRefusedError("no server")
+
+
+class FailingLayer(GrouplessLayer):
+    """One that is used wrongly, at the program's step from the layer.
+
+    A server that goes away would be another thing: Greenroom waits for it to come back.
+    """
+
+    def __init__(self) -> None:
+        self._readers: list[Waiter] = []
+
+    async def receive(self, channel: str) -> Message:
+        waiter = Waiter()
+        self._readers.append(waiter)
+        await waiter.wait()
+        raise RuntimeError("two loops")
+
+    def fail(self) -> None:
+        for waiter in self._readers:
+            waiter.wake()
+        self._readers.clear()
+
+
 class Run:
     """One scope of a program: what goes in, and a list of what happens.
 
@@ -82,6 +110,7 @@ class Run:
         self._budget = 3
         self._listening = False
         self._failing = False
+        self._hanging = False
         self._busy = 0
         self._dispatched = 0
         self._expected = 0
@@ -119,6 +148,20 @@ class Run:
     def send_raw(self, consumer: Any, message: Message) -> Any:
         """Call `base_send`, as third parties do."""
         return consumer.base_send(message)
+
+    async def rest(self, forever: bool) -> None:
+        """Let others run for a moment, or wait until the consumer is cancelled."""
+        if not forever:
+            await let_others_run()
+            return
+        self._hanging = True
+        self._changed()
+        try:
+            while True:
+                await Waiter().wait()
+        except BaseException:
+            self.note("cancelled")
+            raise
 
     async def _dispatch(self, consumer: Any, inner: Any, message: Message) -> None:
         self._busy += 1
@@ -200,7 +243,7 @@ class Run:
             async with patience():
                 await self._until(lambda: self._listening)
                 for step in self.program.steps:
-                    if self.ended:
+                    if self.ended or self._hanging:
                         break
                     await self._do(step)
                     await self._until(self._is_quiet)
@@ -219,12 +262,18 @@ class Run:
                 self._failing = True
             self._changed()
             return
+        if isinstance(self.layer, FailingLayer):
+            self._failing = True
+            self.layer.fail()
+            return
         name = getattr(self._consumer, "channel_name", None)
         for message in step.messages:
             self._expected += 1
             await in_asyncio(self.layer.send, name, message)
 
     def _is_quiet(self) -> bool:
+        if self._hanging:
+            return True
         waits = not self._failing and not self._busy and self._dispatched >= self._expected
         return self.ended or waits
 
@@ -287,6 +336,14 @@ async def patience() -> AsyncIterator[None]:
         pass
 
 
+async def let_others_run() -> None:
+    """Let other tasks have a turn."""
+    if trio.lowlevel.in_trio_task():
+        await trio.lowlevel.checkpoint()
+    else:
+        await asyncio.sleep(0)
+
+
 async def in_asyncio(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Await a function that is written for asyncio, or for both."""
     loop = current_hosted_loop() if trio.lowlevel.in_trio_task() else None
@@ -310,8 +367,9 @@ def default_layer(side: str, layer: Any) -> Any:
 
 def make_layer(program: Program, side: str) -> Any:
     """Make the program's layer, out of those of one side."""
-    if program.layer == "groupless":
-        return GrouplessLayer()
+    bad = {"groupless": GrouplessLayer, "closed": ClosedLayer, "failing": FailingLayer}
+    if program.layer in bad:
+        return bad[program.layer]()
     return module(side, "layers").InMemoryChannelLayer()
 
 

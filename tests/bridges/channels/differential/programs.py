@@ -33,6 +33,8 @@ SYNC: Final = frozenset({"sync", "websocket", "json"})
 PLAIN: Final = frozenset({"async", "sync"})
 JSON: Final = frozenset({"json", "async_json"})
 
+# Layers of somebody else: without groups; whose server is not there; that find a mistake.
+BAD_LAYERS: Final = ("groupless", "closed", "failing")
 LAST: Final = frozenset({"websocket.disconnect", "http.disconnect"})
 BROKEN: Final[Message] = {"type": "(receive fails)"}  # no message: `receive` raises
 
@@ -54,7 +56,7 @@ class Program:
     steps: tuple[Step, ...]
     scope_type: str
     groups: tuple[str, ...] | None = None
-    layer: str = "memory"  # or "none", or "groupless"
+    layer: str = "memory"  # or one of BAD_LAYERS
     wraps: frozenset[str] = frozenset()  # methods of the framework that the class overrides
     instance: bool = False  # an instance is the application, for two scopes one after another
     send_breaks: tuple[int, str] | None = None  # after so many messages `send` raises this
@@ -180,6 +182,8 @@ def _prepare(
             raise error_of(side, rest[0])
 
         return fail
+    if kind in ("pause", "hang"):
+        return lambda: None if program.sync else run.rest(forever=kind == "hang")
     if kind == "look":
         return lambda: run.note(
             "look",
@@ -288,6 +292,7 @@ _http_messages = st.sampled_from(
 def _actions(kind: str) -> st.SearchStrategy[Action]:
     messages = _http_messages if kind == "http" else _websocket_messages
     choices = [_layer_actions, _raises, st.just(("super",)), st.just(("look",))]
+    choices += [st.sampled_from([("pause",), ("pause",), ("pause",), ("hang",)])]
     choices += [_call("base_send", messages)]
     if kind in PLAIN:
         choices += [_call("send", messages)] * 3
@@ -409,6 +414,7 @@ def _client_events(kind: str, scope_type: str) -> st.SearchStrategy[Message]:
         "websocket": [_received(kind)] * 4 + [st.just({"type": "websocket.connect"})],
         "http": [_requests] * 4,
         "test": [_received(kind), _requests, st.just({"type": "chat.message"})],
+        "channel": [_from_layer, st.just({"type": "chat.message"})],  # of a worker
     }
     usual = drawn[scope_type]
     return st.one_of(*usual, *usual, _odd)
@@ -419,7 +425,7 @@ def programs(draw: st.DrawFn, *kinds: str) -> Program:
     """A consumer, and a sequence of what it goes through."""
     kind = draw(st.sampled_from(kinds or sorted(KINDS)))
     natural = KINDS[kind][2]
-    others = ["websocket", "http", "test"] if kind in PLAIN else [natural]
+    others = ["websocket", "http", "test", "channel"] if kind in PLAIN else [natural]
     scope_type = draw(st.sampled_from([*others, natural]))
     action = _actions(kind)
     names = draw(st.lists(st.sampled_from(_handlers_of(kind)), unique=True, max_size=4))
@@ -437,13 +443,13 @@ def programs(draw: st.DrawFn, *kinds: str) -> Program:
             st.tuples(st.integers(0, 2), st.sampled_from(["OSError", "RuntimeError"])),
         )
     )
-    layer = draw(st.sampled_from(["memory", "memory", "memory", "none", "groupless"]))
+    layer = draw(st.sampled_from([*["memory"] * 6, "none", *BAD_LAYERS]))
     client = _client_events(kind, scope_type)
     steps = []
     if scope_type == "websocket" and draw(st.integers(0, 9)):
         steps.append(Step("client", ({"type": "websocket.connect"},)))
     for _ in range(draw(st.integers(0, 4))):
-        if layer == "memory" and draw(st.booleans()):
+        if layer in ("memory", "failing") and draw(st.booleans()):
             layered = st.one_of(*[_from_layer] * 6, _typeless)
             steps.append(Step("layer", tuple(draw(st.lists(layered, min_size=1, max_size=2)))))
             continue
@@ -453,7 +459,7 @@ def programs(draw: st.DrawFn, *kinds: str) -> Program:
             burst = [m for m in burst[:-1] if m.get("more_body")] + burst[-1:]
         steps.append(Step("client", tuple(burst)))
     if draw(st.integers(0, 3)):
-        if scope_type == "http" or (scope_type == "test" and draw(st.booleans())):
+        if scope_type == "http" or (scope_type != "websocket" and draw(st.booleans())):
             steps.append(Step("client", ({"type": "http.disconnect"},)))
         else:
             steps.append(Step("client", (draw(_disconnects),)))

@@ -107,7 +107,8 @@ class Reference(Run):
 
     async def dispatch(self, consumer: Any, inner: Any, message: Message) -> None:
         of_client = self._saying_goodbye or self.is_clients(message)
-        self._refuse(consumer, message, of_client)
+        # What a worker hands to a consumer came from a layer, too.
+        self._refuse(consumer, message, of_client and self.program.scope_type != "channel")
         if self.program.kind == "http":
             await self._dispatch_to_http(consumer, inner, message)
         else:
@@ -204,6 +205,8 @@ class Reference(Run):
         if goodbye is None or kind == goodbye["type"]:
             return
         consumer = self._consumer
+        if self.program.layer == "closed":
+            return  # it has not begun
         self._saying_goodbye = True
         try:
             if kind != "websocket.connect":
@@ -255,7 +258,7 @@ class Reference(Run):
 
     async def _dispatch_to_http(self, consumer: Any, inner: Any, message: Message) -> None:
         handled_before = self._handled
-        if not (handled_before and message["type"] == "http.request"):  # it has one body
+        if not (handled_before and message.get("type") == "http.request"):  # it has one body
             try:
                 await inner(message)
             except self._stop:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from . import driving
 from .campaign import TIMES, campaign
 from .driving import CHANNELS_ON_OURS, GREENROOM, Result, World, play, tell_results
-from .programs import KINDS, OURS, SYNC, THEIRS, Program, Step, programs
+from .programs import BAD_LAYERS, KINDS, OURS, SYNC, THEIRS, Program, Step, programs
 from .reference import DIFFERENCES, play_reference
 
 IN_ASYNCIO = World(OURS, "asyncio", OURS)
@@ -15,7 +15,7 @@ IN_ASYNCIO = World(OURS, "asyncio", OURS)
 
 def worlds_of(program: Program) -> list[World]:
     """Give the worlds that a program can live in."""
-    without_loop = program.kind not in SYNC and program.layer != "groupless"
+    without_loop = program.kind not in SYNC and program.layer not in BAD_LAYERS
     return [world for world in GREENROOM if world.flavour != "trio" or without_loop]
 
 
