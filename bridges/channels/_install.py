@@ -110,27 +110,13 @@ class _Finder(MetaPathFinder):
         if fullname != NAME and not fullname.startswith(NAME + "."):
             return None
         real = find_spec(HOME + fullname[len(NAME) :])
-        return None if real is None else _Alias(fullname, real)
-
-
-@final
-class _Alias(ModuleSpec):
-    """A module's spec under its other name; tells where it is from as its own spec does."""
-
-    def __init__(self, name: str, real: ModuleSpec) -> None:
-        super().__init__(name, _Loader(real.name), origin=real.origin)
-        self.submodule_search_locations = real.submodule_search_locations
-        self.has_location = real.has_location
-        self._parent = real.parent
-
-    @property
-    def parent(self) -> str | None:
-        """The package that the module itself names as its own.
-
-        While `_Loader` is at work the module carries this spec, and an import statement of
-        another thread compares the two.
-        """
-        return self._parent
+        if real is None:
+            return None
+        # It tells where the module is from as its own spec does.
+        alias = ModuleSpec(fullname, _Loader(real.name), origin=real.origin)
+        alias.submodule_search_locations = real.submodule_search_locations
+        alias.has_location = real.has_location
+        return alias
 
 
 @final
@@ -139,20 +125,17 @@ class _Loader(Loader):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._spec: ModuleSpec | None = None
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:  # noqa: ARG002 -- the alias's
-        """Import the module under its own name and give it."""
-        module = import_module(self._name)
-        self._spec = module.__spec__
-        return module
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to the import system to make a module, which nobody will see.
+
+        On one that it is given it sets the alias's spec, for other threads to stumble over:
+        by its own spec a module is pickled, reloaded and asked for resources.
+        """
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module its own spec back: the import system has just set the alias's.
-
-        By it the module is pickled, reloaded and found by those who ask for resources.
-        """
-        module.__spec__ = self._spec
+        """Import the module under its own name, and put it where the import system looks."""
+        sys.modules[module.__name__] = import_module(self._name)
 
 
 def _importers() -> Iterator[str]:

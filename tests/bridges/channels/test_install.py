@@ -111,9 +111,6 @@ def test_every_module_of_channels_is_ours_under_both_names_and_nothing_is_import
         # `find_spec` tells before the import, from either name, and imports nothing but parents.
         spec = importlib.util.find_spec("channels.sessions")
         assert spec.origin.endswith("sessions.py")
-        # The module has this spec for an instant; a relative import of another thread that
-        # falls into it finds the package that it expects.
-        assert spec.parent == ours.__name__
         assert "greenroom.bridges.channels.sessions" not in sys.modules
         assert importlib.util.find_spec("channels.nothing") is None
         assert importlib.util.find_spec("channelsandmore") is None
@@ -234,6 +231,9 @@ def test_threads_that_import_at_the_same_time_get_whole_modules(tmp_path: Path) 
         import importlib, random, sys, threading
         from django.conf import settings
         settings.configure()
+        # Python refuses with a deadlock what threads that import a package and a module of it
+        # for the first time may do; so the packages below this one are there already.
+        import greenroom.bridges.threads
         sys.setswitchinterval(1e-6)
         names = "exceptions layers consumer db routing utils sessions generic.http".split()
         failures = []
