@@ -273,7 +273,13 @@ class ThreadPool:
             if worker is None:
                 break
             worker.jobs.put(self._pending.popleft())
+        self._stop_timer_if_idle()
         return self._note_blocked()
+
+    def _stop_timer_if_idle(self) -> None:
+        if self._timer is not None and not self._pending:
+            self._timer.cancel()
+            self._timer = None
 
     def _note_blocked(self) -> list[tuple[object, object]]:
         """Give who waits, if everybody does, nothing can be done about it, and nobody was told."""
@@ -302,7 +308,9 @@ class ThreadPool:
         with self._lock:
             self._reporting += 1
             if self._pending and self._busy <= self.size:
-                return self._pending.popleft()
+                job = self._pending.popleft()
+                self._stop_timer_if_idle()
+                return job
             self._told_exhausted = False
             self._busy -= 1
             if self._closed or self._threads > self.size:

@@ -1,6 +1,10 @@
 """Tests of users in the scope: who it is, logging in and out."""
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,3 +213,83 @@ async def test_subclass_of_the_middleware_is_awaited_under_asyncio() -> None:
 def test_user_is_an_error_before_it_is_ready() -> None:
     with pytest.raises(ValueError, match="Accessing scope user before it is ready"):
         str(UserLazyObject())
+
+
+async def test_login_and_logout_work_from_a_trio_task(database: None) -> None:
+    ada = await query(lambda: User.objects.create_user("ada"))
+    session = SessionStore()
+    scope: dict[str, Any] = {"session": session}
+    await login(scope, ada)
+    assert scope["user"] == ada
+    await query(session.save)
+    assert await get_user({"session": SessionStore(session.session_key)}) == ada
+    await logout(scope)
+    assert isinstance(scope["user"], AnonymousUser)
+    assert session.is_empty()
+
+
+def test_users_may_have_another_model_and_another_kind_of_key(tmp_path: Path) -> None:
+    (tmp_path / "people").mkdir()
+    (tmp_path / "people" / "__init__.py").touch()
+    (tmp_path / "people" / "models.py").write_text(
+        """
+import uuid
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
+from django.db import models
+
+
+class Person(AbstractBaseUser):
+    key = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=20, unique=True)
+    USERNAME_FIELD = "name"
+    objects = BaseUserManager()
+"""
+    )
+    program = """
+import asyncio
+
+import django
+from asgiref.sync import async_to_sync
+from django.conf import settings
+
+settings.configure(
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "people",
+                    "django.contrib.sessions"],
+    AUTH_USER_MODEL="people.Person",
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    SECRET_KEY="only for tests",
+    USE_TZ=True,
+)
+django.setup()
+
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import call_command
+from people.models import Person
+
+from greenroom.bridges.channels.auth import AuthMiddlewareStack, get_user, login
+
+call_command("migrate", run_syncdb=True, verbosity=0)
+ada = Person.objects.create(name="ada")
+session = SessionStore()
+async_to_sync(login)({"session": session}, ada)
+session.save()
+assert session["_auth_user_id"] == str(ada.key)
+assert async_to_sync(get_user)({"session": SessionStore(session.session_key)}) == ada
+
+async def tell(scope, receive, send):
+    print(scope["user"].name, scope["user"].pk == ada.key)
+
+cookie = f"sessionid={session.session_key}".encode()
+scope = {"type": "websocket", "headers": [(b"cookie", cookie)]}
+async_to_sync(AuthMiddlewareStack(tell))(scope, None, None)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[3] / '.src'}:{tmp_path}"},
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("ada True\n", "")

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.bridges.threads import ThreadPool, call_before_threads_end, default_pool
+from greenroom.bridges.threads import (
+    ThreadPool,
+    call_before_threads_end,
+    default_pool,
+    threads_at_work,
+)
 
 
 class Step:
@@ -100,9 +105,14 @@ def test_nobody_stands_in_for_a_short_wait() -> None:
     assert third.started.wait(10)
     assert not fourth.started.is_set()
     pool.resume("second")
+    assert threads_at_work() > 0  # or else virtual time might pass meanwhile
     for step in (second, third, fourth):
         step.finish()
     assert pool.threads == 2
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(10)
+            assert not thread.is_alive()
     pool.close()
 
 
