@@ -119,6 +119,7 @@ class AsyncConsumer:
     _layer_handlers: ClassVar[dict[str, str]] = {}
     _handler_names = _client_handlers
 
+    _told = True  # whether a goodbye that was taken has reached its handler
     _intake: Intake | None = None  # while it is served
     _children: Children | None = None
 
@@ -302,20 +303,22 @@ class AsyncConsumer:
         if isinstance(error, GeneratorExit | KeyboardInterrupt):
             return
         if message is not None:
-            words = whereabouts(self, handling(message))
-            logger.warning("cancelled %s", words)
+            logger.warning("cancelled %s", whereabouts(self, handling(message)))
         kind = self.scope.get("type", "")
         if kind not in GOODBYES:
             return
         goodbye = GOODBYES[kind] | CANCELLED.get(kind, {})
+        handled = message
+        if message is not None and message.get("type") == goodbye["type"] and not self._told:
+            handled, goodbye = None, message  # it was cancelled before its handler began
         if trio.lowlevel.in_trio_task():
             with trio.move_on_after(CLEANUP, shield=True) as scope:
-                await self._leave(message, mailbox, goodbye)
+                await self._leave(handled, mailbox, goodbye)
             late = scope.cancelled_caught
         else:
             try:
                 async with asyncio.timeout(CLEANUP):
-                    await self._leave(message, mailbox, goodbye)
+                    await self._leave(handled, mailbox, goodbye)
                 late = False
             except TimeoutError:
                 late = True
@@ -449,6 +452,7 @@ class SyncConsumer(AsyncConsumer):
     """A consumer whose handlers are plain functions: each call runs in a leased thread."""
 
     _sync = True
+    _told = False
     greenroom_flavour: ClassVar[Flavour] = "both"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -490,6 +494,7 @@ class SyncConsumer(AsyncConsumer):
         await run_sync(self._handle, message, pool=self._thread, around=guarding(self, message))
 
     def _handle(self, message: Message) -> None:
+        self._told = message["type"] in LAST
         result = self._handler_of(message)(message)
         if result is not None and inspect.iscoroutine(result):
             result.close()

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -148,6 +150,48 @@ async def test_consumer_that_is_cancelled_in_disconnect_is_not_told_again(flavou
 
     consumer = await cancelled_in_trio(Stuck, flavour, CONNECT, GONE)
     assert consumer.left == [4001]
+
+
+@pytest.mark.parametrize("in_trio", [True, False])
+def test_sync_consumer_that_is_cancelled_while_its_thread_works_is_told_once_of_the_end(
+    in_trio: bool, layer: InMemoryChannelLayer
+) -> None:
+    left: list[int] = []
+
+    class Works(WebsocketConsumer):
+        groups = ("room",)
+
+        def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
+            cancel()
+            time.sleep(0.05)  # it can't be interrupted
+
+        def disconnect(self, code: int) -> None:
+            left.append(code)
+
+    cancel: Callable[[], object]
+
+    async def on_trio() -> None:
+        nonlocal cancel
+        token = trio.lowlevel.current_trio_token()
+        with trio.CancelScope() as scope:
+            cancel = partial(token.run_sync_soon, scope.cancel)
+            await exchange_in_trio(Works.as_asgi(), WEBSOCKET, CONNECT, SAID, GONE)
+        assert scope.cancelled_caught
+
+    async def on_asyncio() -> None:
+        nonlocal cancel
+        wire = Wire(CONNECT, SAID, GONE)
+        running = asyncio.create_task(Works.as_asgi()(WEBSOCKET, wire.receive, wire.send))
+        cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, running.cancel)
+        await asyncio.wait([running])
+        assert running.cancelled()
+
+    if in_trio:
+        trio.run(on_trio)
+    else:
+        asyncio.run(on_asyncio())
+    assert left == [4001]
+    assert layer.groups == {}
 
 
 @FLAVOURS
@@ -297,12 +341,11 @@ class BrokenLayer:
         self.opens = opens
 
     async def new_channel(self) -> str:
-        if not self.opens:
-            raise OSError("no Redis")
+        assert self.opens, "no channel"
         return "specific.a"
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        raise OSError("no Redis any more")
+        raise AssertionError("no channel any more")
 
 
 @pytest.mark.parametrize(
@@ -320,7 +363,7 @@ def test_failure_of_the_layer_is_told_as_such(
         pass
 
     channel_layers.set("default", layer)
-    with pytest.raises(OSError, match="no Redis") as failure:
+    with pytest.raises(AssertionError, match="no channel") as failure:
         exchange(Ours.as_asgi(), {"type": "chat", "path": "/"})
     assert failure.value.__notes__ == [f"in Ours, chat /, {doing}"]
 
