@@ -29,6 +29,7 @@ from typing import Any, assert_type
 
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
+from django.test import TransactionTestCase
 from django.urls import path, re_path
 
 from greenroom.actors import Crash, Restart
@@ -48,6 +49,7 @@ from greenroom.bridges.channels.layers import get_channel_layer
 from greenroom.bridges.channels.middleware import BaseMiddleware
 from greenroom.bridges.channels.routing import ProtocolTypeRouter, URLRouter
 from greenroom.bridges.channels.security.websocket import OriginValidator
+from greenroom.bridges.channels.testing import WebsocketCommunicator, virtual_time
 from greenroom.bridges.django.asgi import get_asgi_application
 from greenroom.runtime import App, Receive, Scope, Send
 
@@ -138,6 +140,18 @@ class Counted(BaseMiddleware):
 
 async def plain_middleware(scope: Scope, receive: Receive, send: Send) -> None:
     await Plain.as_asgi()(scope, receive, send)
+
+
+class InVirtualTime(TransactionTestCase):
+    @virtual_time
+    async def test_hours(self) -> None:
+        async with WebsocketCommunicator(Json.as_asgi(), "/") as communicator:
+            communicator.scope["user"] = User()
+            connected, _ = await communicator.connect()
+            assert connected
+            text: str = await communicator.receive_from(timeout=3600)
+            assert text.startswith("{")
+            await communicator.send_json_to([1])
 
 
 install_as_channels()
