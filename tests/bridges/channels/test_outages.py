@@ -161,7 +161,76 @@ async def connected(*consumers: Any) -> AsyncIterator[list[Client]]:
     hold_clock_for_threads()
     clients = []
     async with open_hosted_loop(), trio.open_nursery() as nursery:
+        # Virtual seconds: a consumer that does not end must not hang the test.
+        nursery.cancel_scope.deadline = trio.current_time() + 2000
         for consumer in consumers:
+            clients.append(client := Client())
+            nursery.start_soon(client.run, consumer.as_asgi())
+            assert await client.hear() == "websocket.accept"
+            client.name = await client.hear()
+        await trio.testing.wait_all_tasks_blocked()
+        yield clients
+        for client in clients:
+            client.says.send_nowait(GONE)
+            await client.ended.wait()
+    assert not nursery.cancel_scope.cancelled_caught
+
+
+def said(self, event: dict[str, Any]) -> None:
+        await self.send(event["text"])
+
+
+class Trio(Async):
+    greenroom_flavour = "trio"
+
+
+class Sync(WebsocketConsumer):
+    groups: tuple[str, ...] = ("room",)
+
+    def connect(self) -> None:
+        self.accept()
+        self.send(self.channel_name)
+
+    def said(self, event: dict[str, Any]) -> None:
+        self.send(event["text"])
+
+
+CONSUMERS: dict[str, Any] = {"asyncio": Async, "trio": Trio, "sync": Sync}
+
+
+class Client:
+    """The client of one consumer, and how that one has ended."""
+
+    def __init__(self) -> None:
+        self.says, self._said = trio.open_memory_channel[dict[str, Any]](inf)
+        self._heard, self._hears = trio.open_memory_channel[dict[str, Any]](inf)
+        self.says.send_nowait({"type": "websocket.connect"})
+        self.ended = trio.Event()
+        self.ended_at = inf
+        self.error: Exception | None = None
+        self.name = ""
+
+    async def run(self, app: Any) -> None:
+        try:
+            await app(SCOPE, self._said.receive, self._heard.send)
+        except Exception as error:  # noqa: BLE001
+            self.error = error
+        self.ended_at = trio.current_time()
+        self.ended.set()
+
+    async def hear(self) -> Any:
+        message = await self._hears.receive()
+        return message["type"] if message["type"] != "websocket.send" else message["text"]
+
+
+@asynccontextmanager
+async def connected(*consumers: Any) -> AsyncIterator[list[Client]]:
+    """Connect a client to each, who has heard the name of its channel."""
+    hold_clock_for_threads()
+    clients = []
+    with trio.fail_after(2000):
+        async with open_hosted_loop(), trio.open_nursery() as nursery:
+            for consumer in consumers:
             clients.append(client := Client())
             nursery.start_soon(client.run, consumer.as_asgi())
             assert await client.hear() == "websocket.accept"
@@ -374,6 +443,7 @@ async def test_message_that_cannot_be_read_is_lost_and_the_next_one_is_handled(
     async with connected(*[CONSUMERS[flavour]] * 5) as clients:
         remote.bad = [ValueError("int is not allowed for map key") for _ in clients]
         remote.interrupt()
+        await trio.sleep(1)
         for client in clients:
             remote.put(client.name, {"type": "said", "text": "next"})
             assert await client.hear() == "next"
@@ -400,6 +470,7 @@ async def test_receive_that_the_layer_itself_has_cancelled_is_asked_again(
     async with connected(Async, Trio) as clients:
         remote.bad = [asyncio.CancelledError() for _ in clients]
         remote.interrupt()
+        await trio.sleep(1)
         for client in clients:
             remote.put(client.name, {"type": "said", "text": "next"})
             assert await client.hear() == "next"
@@ -437,6 +508,46 @@ async def test_receive_that_times_out_at_once_is_not_asked_without_a_pause(
     receive = GivesUp(TimeoutError("connect"), 0)
     assert await receive_lastingly(receive, "a", outage_of(receive)) == {"type": "x"}
     assert 0.7 <= trio.current_time() <= 1.4
+
+
+async def test_connection_that_is_lost_after_a_while_is_opened_again_soon(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    receive = GivesUp(ConnectionError("lost"), 2)
+    assert await receive_lastingly(receive, "a", outage_of(receive)) == {"type": "x"}
+    assert 3 * (2 + 0.1) <= trio.current_time() <= 3 * (2 + 0.2)
+
+
+async def test_quiet_that_counts_as_recovery_begins_with_the_next_try(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = outage_of(caplog)
+    outage.saw_failure("a", OSError("refused"), 5)
+    outage.saw_failure("b", OSError("refused"), 8)
+    await trio.sleep(17.9)
+    assert len(said(caplog)) == 1
+    await trio.sleep(0.2)
+    assert len(said(caplog)) == 2
+
+
+async def test_outage_goes_on_while_any_channel_fails(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = outage_of(caplog)
+    outage.saw_failure("a", OSError("refused"), 0.1)
+    outage.saw_failure("b", OSError("refused"), 0.1)
+    outage.saw_recovery("a")
+    assert len(said(caplog)) == 1
+    outage.saw_failure("a", OSError("refused"), 0.1)
+    outage.forget("b")
+    outage.forget("a")
+    await trio.sleep(60)
+    assert len(said(caplog)) == 1  # nobody has seen it work since
+    outage.saw_failure("a", OSError("refused"), 60)
+    outage.saw_failure("b", OSError("refused"), 60)
+    outage.saw_recovery("a")
+    outage.forget("b")
+    assert said(caplog)[2] == "the channel layer works again, after 0.0 s"
 
 
 async def test_consumer_that_is_cancelled_waits_no_longer(
