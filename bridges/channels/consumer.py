@@ -494,8 +494,9 @@ class SyncConsumer(AsyncConsumer):
         await run_sync(self._handle, message, pool=self._thread, around=guarding(self, message))
 
     def _handle(self, message: Message) -> None:
+        handler = self._handler_of(message)
         self._told = message["type"] in LAST
-        result = self._handler_of(message)(message)
+        result = handler(message)
         if result is not None and inspect.iscoroutine(result):
             result.close()
             raise TypeError(
