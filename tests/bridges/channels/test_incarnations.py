@@ -315,9 +315,7 @@ async def test_a_transaction_left_open_by_a_crash_is_lost_before_the_next_instan
     async with served_here(Writes.as_asgi()) as address, open_websocket(address, "/") as websocket:
         await websocket.send_message("fail")
         assert await say(websocket, "count") == "1"
-    assert (
-        len([text for text in caplog.messages if "was left open by Writes" in text]) == 1
-    )
+    assert len([text for text in caplog.messages if "was left open by Writes" in text]) == 1
     assert await query(lambda: [entry.type for entry in Log.objects.all()]) == ["kept"]
 
 
