@@ -152,6 +152,7 @@ async def test_wrapper_that_is_added_for_a_while_takes_its_own_away() -> None:
         seen.append(sql)
         return execute(sql, *rest)
 
+    connection.execute_wrappers.clear()
     with allow_blocking_queries(), connection.execute_wrapper(mine):
         count()  # connects within the block
     assert seen

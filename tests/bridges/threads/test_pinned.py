@@ -87,6 +87,22 @@ async def test_the_log_warns_when_one_thread_is_left(caplog: pytest.LogCaptureFi
     pool.close()
 
 
+async def test_pinned_thread_that_has_nothing_to_do_helps_nobody_who_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = ThreadPool(2, spare=0, name="pinned")
+    answered = trio.Event()
+    async with Lease(pool, pinned=True) as lease, trio.open_nursery() as nursery:
+        await run_sync(int, pool=lease)
+        nursery.start_soon(partial(run_sync, call_home, answered.wait, pool=pool))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        with trio.move_on_after(0.05):
+            await run_sync(int, pool=pool)
+        answered.set()
+    assert "call_home waits for Event.wait; int waits for a thread" in caplog.text
+    pool.close()
+
+
 async def test_pinned_lease_that_waited_for_a_thread_in_vain_gives_up_its_claim() -> None:
     pool = ThreadPool(2)
     release = threading.Event()
