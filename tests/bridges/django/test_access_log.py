@@ -59,10 +59,10 @@ def access(step: str, status: int) -> Access:
         ("response", 200, "INFO", "HTTP GET /a%0Ab?q 200 [0.25, ::1:5]"),
         ("response", 404, "WARNING", "HTTP GET /a%0Ab?q 404 [0.25, ::1:5]"),
         ("response", 500, "ERROR", "HTTP GET /a%0Ab?q 500 [0.25, ::1:5]"),
-        ("handshake", 0, "INFO", "WebSocket HANDSHAKING /a%0Ab?q [::1:5]"),
-        ("accept", 101, "INFO", "WebSocket CONNECT /a%0Ab?q [::1:5]"),
-        ("reject", 403, "WARNING", "WebSocket REJECT /a%0Ab?q [::1:5]"),
-        ("close", 1006, "INFO", "WebSocket DISCONNECT /a%0Ab?q [::1:5]"),
+        ("handshake", 0, "INFO", "WebSocket HANDSHAKING /a%0Ab [::1:5]"),
+        ("accept", 101, "INFO", "WebSocket CONNECT /a%0Ab [::1:5]"),
+        ("reject", 403, "WARNING", "WebSocket REJECT /a%0Ab [::1:5]"),
+        ("close", 1006, "INFO", "WebSocket DISCONNECT /a%0Ab [::1:5]"),
     ],
 )
 def test_a_line_says_what_happened_and_its_level_how_it_went(
@@ -120,7 +120,7 @@ def test_a_project_may_log_in_its_own_way_and_fail_in_it(
     assert told == [
         ("http", "complete", "/a%0Ab?q"),
         ("http", "complete", "/a%0Ab?q"),
-        ("websocket", "connecting", "/a%0Ab?q"),
+        ("websocket", "connecting", "/a%0Ab"),
     ]
     assert [(record.levelname, record.exc_info is not None) for record in lines] == [
         ("ERROR", True),
