@@ -327,11 +327,12 @@ def test_test_without_a_server_gets_the_error_without_notes() -> None:
 
 
 def test_what_a_client_chose_cannot_forge_a_line() -> None:
-    scope = {**WEBSOCKET, "path": "/a\nFORGED\x1b[31m"}
+    client = ("10.0.0.1\nFORGED", 5000)  # as a proxy tells it
+    scope = {**WEBSOCKET, "path": "/a\nFORGED\x1b[31m", "client": client}
     with pytest.raises(LookupError) as failure:
         exchange(Breaks.as_asgi(), scope, CONNECT, SAID)
     (note,) = failure.value.__notes__
-    assert note.startswith("in Breaks, websocket /a\\nFORGED\\x1b[31m of 127.0.0.1:5000")
+    assert note.startswith("in Breaks, websocket /a\\nFORGED\\x1b[31m of 10.0.0.1\\nFORGED:5000, ")
 
 
 class BrokenLayer:
