@@ -152,7 +152,7 @@ def log_ada_in() -> str:
 async def test_program_7_django_and_a_guarded_chat_share_one_port_and_one_session(
     database: None,
 ) -> None:
-    session = log_ada_in()
+    session = await query(log_ada_in)
     async with served(introduction.application) as address:
         page = await trio.to_thread.run_sync(fetch, address, "/hello/", session)
         assert page == (200, "hello ada")
