@@ -31,6 +31,7 @@ from ._worker_tasks import Cancel, current_time, is_cancelled, sleep
 # Between two tries. The jitter is as long as the pause, since thousands may have failed in the
 # same moment. Whose connection had lasted for `reset_after` waits no longer than at first.
 PAUSES: Final = Backoff(first=0.1, longest=2.5, jitter=1.0, reset_after=1.0)
+RATE: Final = 300  # tries in a second, by all who fail together: each costs a millisecond or more
 STEADY: Final = 10.0  # seconds that a layer has to wait for messages to count as mended
 SOON: Final = 1.0  # seconds; a receive that gives up sooner has not waited for a message
 
@@ -91,6 +92,12 @@ class Outage:
         self._worked = False  # for one of those that had failed
         self._told_of_loss = -inf
         self._stop_timer: Cancel = _nothing
+
+    def pause(self, failures: int) -> float:
+        """Tell how long to wait after so many failures in a row; longer among thousands."""
+        chance = random()
+        turn = len(self._failing) / RATE  # seconds in which each of them may ask once
+        return max(PAUSES.pause(failures, chance), turn * (0.5 + chance))
 
     def saw_failure(self, channel: str, error: Exception, again_at: float) -> None:
         """Learn that `channel` can't be read, and when it is tried again."""
@@ -222,7 +229,7 @@ async def receive_lastingly(
                 if kind is Failure.MISTAKE:
                     raise failure
                 quick = 1 if now - asked_at >= PAUSES.reset_after else quick + 1
-                pause = PAUSES.pause(quick, random())
+                pause = outage.pause(quick)
                 if kind is Failure.LOSS:
                     outage.saw_loss(channel, failure)
                 else:

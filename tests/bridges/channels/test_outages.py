@@ -20,6 +20,7 @@ from tests.bridges.channels.working import AsyncioLayer, Jobs, job, recording
 from greenroom.bridges.asyncio import TaskCancelled, open_hosted_loop
 from greenroom.bridges.channels._outages import (
     PAUSES,
+    RATE,
     Failure,
     judge,
     outage_of,
@@ -264,6 +265,25 @@ async def test_retries_come_ever_more_slowly_and_not_together(
     last = [times[-1] for times in tries.values()]
     assert 30 <= min(last) < max(last) <= 35
     assert max(last) - min(last) > 2
+
+
+async def test_crowd_asks_no_more_often_together_than_a_layer_and_a_loop_can_stand(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[float] = []
+
+    async def receive() -> Any:
+        tried.append(trio.current_time())
+        raise ConnectionError("refused")
+
+    outage = outage_of(receive)
+    with trio.move_on_after(60):
+        async with trio.open_nursery() as nursery:
+            for number in range(3000):
+                nursery.start_soon(receive_lastingly, receive, f"specific.{number}", outage)
+    later = [at for at in tried if at > 20]
+    assert 0.5 * 40 * RATE < len(later) < 1.2 * 40 * RATE
+    assert len(said(caplog)) == 1
 
 
 async def test_single_failure_is_not_told(
