@@ -33,6 +33,7 @@ from ...runtime.layers import InMemoryChannelLayer, Waiter
 from ..asyncio import call_app, current_hosted_loop
 from . import DEFAULT_CHANNEL_LAYER
 from ._ended_sessions import add_listener, group_of, listen_for_logouts, remove_listener
+from ._outages import outage_of, receive_lastingly
 from .auth import load_user
 from .db import database_sync_to_async
 from .layers import get_channel_layer
@@ -240,9 +241,15 @@ class _Watch:
 
     async def _receive(self, layer: Any, group: str) -> None:
         channel = await layer.new_channel()
-        await layer.group_add(group, channel)
+
+        async def ask() -> Message:
+            # Each time: a server that has restarted may have forgotten who is in its groups.
+            await layer.group_add(group, channel)
+            message: Message = await layer.receive(channel)
+            return message
+
         try:
-            await layer.receive(channel)
+            await receive_lastingly(ask, channel, outage_of(layer))
         finally:
             with trio.CancelScope(shield=True) if trio.lowlevel.in_trio_task() else nullcontext():
                 await layer.group_discard(group, channel)

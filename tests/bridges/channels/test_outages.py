@@ -6,6 +6,7 @@ import os
 import ssl
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from math import inf
@@ -54,10 +55,12 @@ class Restarting(AsyncioLayer):
         self.tried: list[tuple[str, float]] = []
         self.down: asyncio.Event = asyncio.Event()
         self.bad: list[BaseException] = []  # what the next ones raise, whoever they are
+        self.groups: dict[str, set[str]] = defaultdict(set)
 
     def go_away(self, seconds: float) -> None:
         """Lose all connections, and refuse others for so long."""
         self.until = trio.current_time() + seconds
+        self.groups.clear()
         self.interrupt()
 
     def interrupt(self) -> None:
@@ -87,11 +90,15 @@ class Restarting(AsyncioLayer):
             raise self.bad.pop()
         raise ConnectionError("lost")
 
-    async def group_add(self, group: str, channel: str) -> None: ...
+    async def group_add(self, group: str, channel: str) -> None:
+        if asyncio.get_running_loop().time() < self.until:
+            raise ConnectionError("refused")
+        self.groups[group].add(channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         if asyncio.get_running_loop().time() < self.until:
             raise ConnectionError("refused")
+        self.groups[group].discard(channel)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
 from tests.bridges.channels.serving import open_websocket, query, served
 from tests.bridges.channels.test_auth import session_of
+from tests.bridges.channels.test_outages import Restarting
 from trio_websocket import ConnectionClosed
 
 from greenroom.bridges.asyncio import open_hosted_loop
@@ -400,6 +401,30 @@ async def test_other_processes_tell_of_logouts_by_the_layer_and_are_told(
             assert await loop.run_asyncio(other.receive, channel) == ended_sessions.MESSAGE
     assert closed.value.reason is not None
     assert closed.value.reason.code == 4401
+
+
+async def test_logout_in_another_process_is_heard_after_the_layer_was_away_and_forgot_its_groups(
+    connect: Connect, session: Any
+) -> None:
+    layer = Restarting()
+    old = channel_layers.set("default", layer)
+    members = layer.groups[ended_sessions.group_of(session.session_key)]
+
+    async def joined() -> str:
+        while not members:  # noqa: ASYNC110 -- a server's state
+            await trio.sleep(0.005)
+        return min(members)
+
+    with trio.fail_after(20):
+        client = await connect(watched(Echo.as_asgi()))
+        channel = await joined()
+        members.clear()
+        layer.interrupt()
+        assert await joined() == channel
+        layer.put(channel, ended_sessions.MESSAGE)
+        assert await client.end() == CLOSED
+    if old is not None:
+        channel_layers.set("default", old)
 
 
 def test_what_cannot_be_is_refused(sync_session: SessionStore) -> None:
