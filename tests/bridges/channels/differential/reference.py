@@ -278,6 +278,7 @@ def play_reference(
     program: Program,
     world: World = CHANNELS,
     differences: frozenset[str] = frozenset(DIFFERENCES),
+    runs_in: World = CHANNELS,
 ) -> list[Result]:
     """Run a program by Channels, and tell what Greenroom has to do in `world`."""
     if world.side == world.layers_of or world == CHANNELS:
@@ -288,4 +289,4 @@ def play_reference(
     def make_run(program: Program, side: str, layer: Any) -> Run:
         return Reference(program, layer, kept)
 
-    return play(program, CHANNELS, make_run)
+    return play(program, runs_in, make_run)
