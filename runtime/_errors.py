@@ -78,3 +78,35 @@ class ApplicationExited(Exception):
 
     def __str__(self) -> str:
         return f"the application called sys.exit({self.code!r})"
+
+
+def instead_of_exit(error: BaseException) -> Exception | None:
+    """Make the exception that ends one scope in place of `error`, which would end the program.
+
+    That is a `SystemExit`, and a `GeneratorExit` that code raised by itself, as a misused
+    generator does. It is for the caller to know that nobody closes its coroutine. In a
+    group, they count for all of it, unless there is something else in it that has to pass.
+
+    >>> instead_of_exit(GeneratorExit())
+    RuntimeError('the application raised GeneratorExit')
+    >>> instead_of_exit(KeyboardInterrupt())
+
+    Returns:
+        The exception, with `error` as its cause; None if `error` is another one.
+    """
+    exits: BaseException | None = error
+    if isinstance(error, BaseExceptionGroup):
+        exits, others = error.split((SystemExit, GeneratorExit))
+        if others is not None and not isinstance(others, Exception):
+            return None
+        while isinstance(exits, BaseExceptionGroup):
+            exits = exits.exceptions[0]
+    made: Exception
+    if isinstance(exits, SystemExit):
+        made = ApplicationExited(exits.code)
+    elif isinstance(exits, GeneratorExit):
+        made = RuntimeError("the application raised GeneratorExit")
+    else:
+        return None
+    made.__cause__ = error
+    return made

@@ -32,7 +32,7 @@ from ..actors import (
     Restart,
     open_dynamic_supervisor,
 )
-from ._errors import ApplicationExited, ClientDisconnected, LocalProtocolError
+from ._errors import ClientDisconnected, LocalProtocolError, instead_of_exit
 from ._types import App, Message, Scope, Send
 from .restarting import ANSWERED_ONCE, EXTENSION, ScopeRestarts, restarts_of
 
@@ -97,13 +97,22 @@ class AppActor(Actor[Message]):
     async def run(self, ctx: Context) -> None:  # noqa: ARG002 - an application knows no actors
         """Call the application; its end is the actor's end."""
         restarts = restarts_of(self.app)
+        task = trio.lowlevel.current_task()
         try:
             if restarts is None:
                 await self.app(self.scope, self.receive, self.send)
             else:
                 await self._run_in_place(restarts)
-        except SystemExit as error:
-            raise ApplicationExited(error.code) from error
+        except BaseException as error:
+            # Who closes the coroutine, as the garbage collector does, is not its own task.
+            runs = trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() is task
+            crash = instead_of_exit(error) if runs else None
+            if crash is None:
+                raise
+            try:
+                raise crash from error
+            finally:
+                del crash  # its traceback holds this frame: no reference cycle
 
     async def _run_in_place(self, restarts: ScopeRestarts) -> None:
         """Call an application that `restarts_in_place`, and after a crash call it again."""

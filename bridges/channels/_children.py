@@ -13,11 +13,21 @@ from typing import Any, Final, final
 
 import trio
 
-from ...runtime._errors import ApplicationExited
+from ...runtime._errors import instead_of_exit
 from ..asyncio import HostedLoop, TaskCancelled
 from ..asyncio._tasks import AnyTask, end_tasks, register_task, run_owner
 
 TaskFactory = Callable[..., "asyncio.Future[Any]"]
+
+
+def _running_task() -> object:
+    """Give the task that runs here, of trio or of asyncio; None if none does.
+
+    A coroutine that is closed, and not at an end by itself, runs in another task or in none.
+    """
+    if trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    return None if asyncio._get_running_loop() is None else asyncio.current_task()
 
 
 @final
@@ -57,6 +67,7 @@ class Child:
         return self._task
 
     async def _run(self, args: tuple[Any, ...]) -> None:
+        here = _running_task()
         try:
             if self._scope is None:
                 await self._fn(*args)
@@ -72,9 +83,10 @@ class Child:
             cancelled = TaskCancelled()
             cancelled.__cause__ = error
             self._children.failed(self, cancelled)
-        except SystemExit as error:
-            exited = ApplicationExited(error.code)
-            exited.__cause__ = error
+        except BaseException as error:
+            exited = instead_of_exit(error) if _running_task() is here else None
+            if exited is None:
+                raise
             self._children.failed(self, exited)
         finally:
             self._children.discard(self)

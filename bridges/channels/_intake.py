@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from ...actors import Mailbox
-from ...runtime import ApplicationExited
+from ...runtime._errors import instead_of_exit
 from ...runtime._types import Message, Receive, Scope
 from ...runtime.layers import Waiter
 from ...runtime.scopes import BUDGET, EVENTS, MESSAGES, Conversation, ScopeActor, open_mailbox
@@ -268,11 +268,6 @@ async def read(
             if budget <= 0:
                 budget = BUDGET
                 await let_others_run()
-    except SystemExit as error:
-        # It is hardly ever meant for everybody else: argument parsers call it.
-        exited = ApplicationExited(error.code)
-        exited.__cause__ = error
-        return exited, message
     except asyncio.CancelledError as error:
         if not trio.lowlevel.in_trio_task():
             task = asyncio.current_task()
@@ -283,7 +278,9 @@ async def read(
         cancelled.__cause__ = error
         return cancelled, message
     except BaseException as error:  # noqa: BLE001 -- it is raised once all is cleaned up
-        return error, message
+        # An exit is hardly ever meant for everybody else: argument parsers call it.
+        # (A coroutine that is closed returns to nobody.)
+        return instead_of_exit(error) or error, message
 
 
 async def let_others_run() -> None:

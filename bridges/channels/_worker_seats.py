@@ -24,7 +24,8 @@ from typing import Any, Final, final
 import trio
 
 from ...actors import Backoff, flatten
-from ...runtime import ApplicationExited, describe
+from ...runtime import describe
+from ...runtime._errors import instead_of_exit
 from ...runtime._types import App, Message, Scope, Send
 from ...runtime.scopes import BUDGET, EVENTS, ScopeActor
 from ..asyncio import HostedScope, TaskCancelled, call_app, current_hosted_loop, wait_mailbox
@@ -244,10 +245,6 @@ class Instance(ScopeActor):
                 await run_owner(call_app, self.app, self.scope, receive, send)
         except StopConsumer:
             return None
-        except SystemExit as error:
-            exited = ApplicationExited(error.code)
-            exited.__cause__ = error
-            return exited
         except asyncio.CancelledError as error:
             if is_cancelled():
                 raise
@@ -257,6 +254,11 @@ class Instance(ScopeActor):
         except Exception as error:  # noqa: BLE001 -- the seat reports it
             failure = flatten(error)
             return failure if isinstance(failure, Exception) else error
+        except BaseException as error:
+            exited = instead_of_exit(error)
+            if exited is None:
+                raise
+            return exited
         return None
 
     def dismiss(self) -> None:

@@ -1,11 +1,14 @@
 import logging
+import types
+from collections.abc import Generator
 
 import pytest
 import trio
 import trio.testing
 
-from greenroom.actors import Crash, Delivery, Normal, Shutdown
+from greenroom.actors import Context, Crash, Delivery, Normal, Shutdown
 from greenroom.runtime import LocalProtocolError, Message, Receive, Scope, Send, open_scopes
+from greenroom.runtime.scopes import Conversation
 
 
 class Replies:
@@ -136,3 +139,21 @@ async def test_a_scope_without_a_type_is_refused_to_the_server() -> None:
     async with open_scopes(shout) as scopes:
         with pytest.raises(ValueError, match="'type'"):
             scopes.open({"path": "/"}, send=Replies())
+
+
+async def test_application_whose_coroutine_is_closed_does_not_fail() -> None:
+    @types.coroutine
+    def suspend() -> Generator[None, None, None]:
+        yield
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await suspend()
+
+    async def begin() -> None:
+        life.send(None)
+
+    conversation = Conversation(app, {"type": "chat"}, Replies())
+    life = conversation.run(Context.__new__(Context))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begin)
+    life.close()  # as the garbage collector does; raises what is not a GeneratorExit

@@ -641,20 +641,38 @@ async def test_an_answer_that_comes_before_the_body_says_that_the_connection_clo
     assert answer.endswith(b"hello")
 
 
-async def test_sys_exit_in_a_request_is_a_crash_of_that_request(
-    start_site: StartSite, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(SystemExit(5), "sys.exit(5)"), (GeneratorExit(), "the application raised GeneratorExit")],
+)
+@pytest.mark.parametrize("in_nursery", [False, True])
+async def test_what_would_end_the_program_ends_one_request(
+    error: BaseException,
+    words: str,
+    *,
+    in_nursery: bool,
+    start_site: StartSite,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    async def fail() -> None:
+        raise error
+
     async def leave(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/exit":
-            raise SystemExit(5)
-        await hello(scope, receive, send)
+        if scope["path"] != "/exit":
+            await hello(scope, receive, send)
+        elif in_nursery:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                nursery.start_soon(trio.sleep_forever)
+        else:
+            await fail()
 
     site = await start_site(leave)
     async with await site.connect() as client:
         assert (await client.ask(get("/exit"))).startswith(b"HTTP/1.1 500")
     async with await site.connect() as client:
         assert (await client.ask(get("/", "Connection: close"))).endswith(b"hello")
-    assert "sys.exit(5)" in caplog.text
+    assert words in caplog.text
 
 
 async def test_a_path_cannot_forge_a_line_of_the_log(

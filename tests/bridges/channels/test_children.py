@@ -11,6 +11,7 @@ import trio.testing
 from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio
 
 from greenroom.actors import Restart
+from greenroom.bridges.asyncio import TaskCancelled
 from greenroom.bridges.channels._intake import let_others_run
 from greenroom.bridges.channels.consumer import AsyncConsumer, SyncConsumer
 from greenroom.bridges.channels.exceptions import StopConsumer
@@ -128,7 +129,12 @@ def test_task_may_stop_its_consumer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "raised"), [(asyncio.CancelledError, Exception), (SystemExit, ApplicationExited)]
+    ("error", "raised"),
+    [
+        (asyncio.CancelledError, TaskCancelled),
+        (SystemExit, ApplicationExited),
+        (GeneratorExit, RuntimeError),
+    ],
 )
 def test_task_cannot_end_by_what_would_pass_unseen(error: Any, raised: Any) -> None:
     class Cancelled(Ticking):

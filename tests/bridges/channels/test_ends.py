@@ -261,16 +261,44 @@ async def test_cancellation_that_nobody_has_asked_for_is_a_crash(flavour: str) -
     assert isinstance(failure.value.__cause__, asyncio.CancelledError)
 
 
-def test_consumer_that_calls_exit_ends_alone_and_disconnects() -> None:
-    class Ours(Waits):
-        left: list[int] = []  # noqa: RUF012
+@pytest.mark.parametrize("in_trio", [False, True])
+@pytest.mark.parametrize("sync", [False, True])
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (SystemExit(3), ApplicationExited, "3"),
+        (GeneratorExit(), RuntimeError, "the application raised GeneratorExit"),
+    ],
+)
+def test_consumer_that_would_end_the_program_ends_alone_and_disconnects(
+    error: BaseException, raised: type[Exception], words: str, *, sync: bool, in_trio: bool
+) -> None:
+    left: list[int] = []
+
+    class Async(AsyncWebsocketConsumer):
+        greenroom_flavour = "trio" if in_trio else "asyncio"
 
         async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
-            raise SystemExit(3)
+            raise error
 
-    with pytest.raises(ApplicationExited, match="3"):
-        exchange(Ours.as_asgi(), WEBSOCKET, CONNECT, SAID)
-    assert Ours.left == [1011]
+        async def disconnect(self, code: int) -> None:
+            left.append(code)
+
+    class Sync(WebsocketConsumer):
+        def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
+            raise error
+
+        def disconnect(self, code: int) -> None:
+            left.append(code)
+
+    app = (Sync if sync else Async).as_asgi()
+    with pytest.raises(raised, match=words) as failure:  # noqa: PT012 -- one of two calls
+        if in_trio:
+            trio.run(exchange_in_trio, app, WEBSOCKET, CONNECT, SAID)
+        else:
+            exchange(app, WEBSOCKET, CONNECT, SAID)
+    assert failure.value.__cause__ is error
+    assert left == [1011]
 
 
 def test_interrupted_program_does_not_wait_for_disconnect() -> None:

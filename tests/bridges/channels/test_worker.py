@@ -846,30 +846,33 @@ def test_a_handler_that_raises_cancelled_by_itself_ends_its_instance_only(
                 raise asyncio.CancelledError
             if message["type"] == "job.stop":
                 raise SystemExit(3)
+            if message["type"] == "job.close":
+                raise GeneratorExit
 
-    for number, kind in enumerate(["run", "fail", "run", "stop", "run"]):
+    for number, kind in enumerate(["run", "fail", "run", "stop", "run", "close", "run"]):
         layer.put("jobs", job(number, kind))
     worker = Worker(app, ["jobs"], layer)
 
     async def in_asyncio() -> None:
         async with asyncio.timeout(10):
             running = asyncio.create_task(worker.arun())
-            await jobs.until_ended(5)
+            await jobs.until_ended(7)
             worker.stop()
             await running
 
     async def in_trio() -> None:
         with trio.fail_after(10):
             async with working(worker):
-                await jobs.until_ended(5)
+                await jobs.until_ended(7)
 
     if plain:
         asyncio.run(in_asyncio())
     else:
         trio.run(in_trio)
-    assert jobs.ended == [0, 1, 2, 3, 4]
+    assert jobs.ended == [0, 1, 2, 3, 4, 5, 6]
     errors = [record.exc_info for record in caplog.records if record.levelno == logging.ERROR]
     assert [info[0].__name__ for info in errors if info and info[0]] == [
         "TaskCancelled",
         "ApplicationExited",
+        "RuntimeError",
     ]
