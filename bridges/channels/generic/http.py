@@ -159,14 +159,13 @@ class AsyncHttpConsumer(AsyncConsumer):
         exchange = self._exchange
         if exchange is None or not exchange.handled:
             return
-        if exchange.response is Response.AWAITED and self._may_still_answer():
+        if exchange.response is not Response.ENDED and self._may_still_answer():
             return
-        if exchange.response is not Response.BEGUN:
-            await self._disconnect_once()
-            raise StopConsumer
+        await self._disconnect_once()
+        raise StopConsumer
 
     def _may_still_answer(self) -> bool:
-        """Tell whether anybody is there who could begin the response after `handle`."""
+        """Tell whether anybody is there who could go on with the response after `handle`."""
         return bool(self._children) or (
             self.channel_layer is not None and has_layer_handlers(type(self))
         )

@@ -257,6 +257,37 @@ def test_request_that_nobody_could_answer_any_more_ends_with_handle() -> None:
     assert exchange(WithHandler.as_asgi(), SCOPE, body(b"")) == []  # no layer to call it
 
 
+async def test_client_is_not_left_waiting_for_the_rest_of_a_response(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    left = []
+
+    class Forgets(AsyncHttpConsumer):
+        async def handle(self, body: bytes) -> None:
+            await self.send_headers()
+            if self.scope["path"] == "/part":
+                await self.send_body(b"part", more_body=True)
+
+        async def disconnect(self) -> None:
+            left.append(self.scope["path"])
+
+    answers = []
+    async with served(Forgets.as_asgi()) as address:
+        for path in ("/none", "/part"):
+            port = int(address.partition(":")[2])
+            async with await trio.open_tcp_stream("127.0.0.1", port) as client:
+                head = f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+                await client.send_all(head.encode())
+                with trio.fail_after(10):
+                    answers.append(b"".join([part async for part in client]))
+    assert answers[0].startswith(b"HTTP/1.1 500")
+    assert answers[1].endswith(b"\r\n\r\n4\r\npart\r\n")  # without the chunk that would end it
+    assert left == ["/none", "/part"]
+    for path, line in zip(left, caplog.messages, strict=True):
+        assert path in line
+        assert line.endswith("without a complete response")
+
+
 def test_instance_that_is_the_application_begins_anew_with_each_request() -> None:
     consumer = a_class(Lives)
     app = consumer()
