@@ -147,6 +147,12 @@ class Run:
         else:
             self._expected += name in self.layer.groups.get(target, ())
 
+    def groups_of(self, consumer: Any) -> list[str]:
+        """Tell which groups of the layer an instance is in."""
+        name = getattr(consumer, "channel_name", None)
+        groups = getattr(self.layer, "groups", {}) if self.program.layer != "none" else {}
+        return sorted(group for group, members in groups.items() if name in members)
+
     def send_raw(self, consumer: Any, message: Message) -> Any:
         """Call `base_send`, as third parties do."""
         return consumer.base_send(message)

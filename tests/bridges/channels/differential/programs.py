@@ -191,6 +191,7 @@ def _prepare(
             hasattr(consumer, "channel_name"),
             consumer.scope["path"],
             list(getattr(consumer, "groups", ())),
+            run.groups_of(consumer),
         )
     if kind == "call":
         method, args, kwargs = rest

@@ -253,8 +253,8 @@ class Reference(Run):
         """Tell whether the request goes on after handle(), for its response is to come."""
         if self.client_left or not self._differs("a request ends with its response"):
             return False
-        may_begin = self.program.layer != "none" and "chat_message" in dict(self.program.handlers)
-        return self._response == "begun" or (self._response == "awaited" and may_begin)
+        somebody = self.program.layer != "none" and "chat_message" in dict(self.program.handlers)
+        return self._response != "ended" and somebody
 
     async def _dispatch_to_http(self, consumer: Any, inner: Any, message: Message) -> None:
         handled_before = self._handled

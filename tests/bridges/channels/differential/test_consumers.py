@@ -65,6 +65,7 @@ def test_consumers_of_channels_work_with_the_layer_of_greenroom(program: Program
 CONNECT = Step("client", ({"type": "websocket.connect"},))
 RECEIVE = Step("client", ({"type": "websocket.receive", "text": "a"},))
 DISCONNECT = Step("client", ({"type": "websocket.disconnect", "code": 1001},))
+CHAT = Step("layer", ({"type": "chat.message"},))
 REQUEST = Step("client", ({"type": "http.request", "body": b"b"},))
 
 
@@ -88,6 +89,7 @@ def combine(method: str, **choices: Sequence[Any]) -> list[Action]:
     ]
 
 
+WEBSOCKETS = ["websocket", "async_websocket", "json", "async_json"]
 CODES = (None, True, False, 0, 1000, 4005)
 TEXTS, BYTES = (None, "", "a"), (None, b"", b"b")
 HEADERS: tuple[Any, ...] = (None, [], [(b"x", b"1")], ((b"x", b"1"), (b"y", b"2")))
@@ -117,7 +119,7 @@ def both_do_the_same(program: Program) -> None:
     assert tell_results(play(program, IN_ASYNCIO)) == expected
 
 
-@pytest.mark.parametrize("kind", ["websocket", "async_websocket", "json", "async_json"])
+@pytest.mark.parametrize("kind", WEBSOCKETS)
 def test_each_call_sends_what_it_sends_in_channels(kind: str) -> None:
     calls = CALLS["websocket"] + (CALLS["json"] if kind in JSON else [])
     lasting: list[Action] = [("guard", action) for action in calls if not closes(action)]
@@ -142,7 +144,7 @@ RECEIVED: list[dict[str, Any]] = [
 GONE: list[dict[str, Any]] = [{}, {"code": 1001}, {"code": None}, {"code": 1000, "reason": "bye"}]
 
 
-@pytest.mark.parametrize("kind", ["websocket", "async_websocket", "json", "async_json"])
+@pytest.mark.parametrize("kind", WEBSOCKETS)
 def test_each_message_of_a_client_is_handled_as_in_channels(kind: str) -> None:
     receive = "receive_json" if kind in JSON else "receive"
     handlers: dict[str, list[Action]] = {receive: [], "disconnect": []}
@@ -152,6 +154,49 @@ def test_each_message_of_a_client_is_handled_as_in_channels(kind: str) -> None:
     for keys in GONE:
         gone = Step("client", ({"type": "websocket.disconnect", **keys},))
         both_do_the_same(make(kind, "websocket", handlers, CONNECT, gone))
+
+
+@pytest.mark.parametrize("kind", WEBSOCKETS)
+@pytest.mark.parametrize("name", ["connect", "receive", "chat_message", "disconnect"])
+def test_each_exception_of_each_handler_means_what_it_means_in_channels(
+    kind: str, name: str
+) -> None:
+    for error in ("StopConsumer", "AcceptConnection", "DenyConnection", "Oops", "OSError"):
+        handlers: dict[str, list[Action]] = {"disconnect": [], name: [("raise", error)]}
+        both_do_the_same(make(kind, "websocket", handlers, CONNECT, RECEIVE, CHAT, DISCONNECT))
+
+
+ERRORS = ("StopConsumer", "AcceptConnection", "Oops", "OSError")
+PART = Step("client", ({"type": "http.request", "body": b"a", "more_body": True},))
+LEAVE = Step("client", ({"type": "http.disconnect"},))
+
+
+@pytest.mark.parametrize("name", ["handle", "chat_message", "http_disconnect", "disconnect"])
+def test_each_exception_in_a_request_means_what_it_means_in_channels(name: str) -> None:
+    for error, second in product(ERRORS, (None, *ERRORS)):
+        handlers: dict[str, list[Action]] = {name: [("raise", error)]}
+        handlers.setdefault("disconnect", [] if second is None else [("raise", second)])
+        for steps in ((REQUEST,), (PART, CHAT, REQUEST), (PART, LEAVE)):
+            both_do_the_same(make("http", "http", handlers, *steps))
+
+
+@pytest.mark.parametrize("kind", WEBSOCKETS)
+def test_a_send_that_fails_is_what_it_is_in_channels_but_for_clients_that_left(kind: str) -> None:
+    talk = (call("send", "a"),)
+    handlers = (("connect", (call("accept"),)), ("receive", talk), ("disconnect", talk))
+    for after, error in product(range(3), ("OSError", "RuntimeError")):
+        for steps in ((CONNECT, RECEIVE, DISCONNECT), (CONNECT, DISCONNECT)):
+            program = Program(kind, handlers, steps, "websocket", send_breaks=(after, error))
+            both_do_the_same(program)
+
+
+@pytest.mark.parametrize("kind", WEBSOCKETS)
+def test_groups_are_joined_and_left_when_they_are_in_channels(kind: str) -> None:
+    handlers = tuple((name, (("look",),)) for name in ("connect", "receive", "disconnect"))
+    steps = (CONNECT, RECEIVE, DISCONNECT)
+    for groups in ((), ("g",), ("g", "h"), ("bad name",), ("g", "bad name")):
+        for layer in ("memory", "none", "groupless"):
+            both_do_the_same(Program(kind, handlers, steps, "websocket", groups, layer))
 
 
 @pytest.mark.parametrize("kind", ["async_websocket", "sync", "http"])
@@ -189,7 +234,7 @@ EXAMPLES: dict[str, Program] = {
         "http",
         {"handle": [call("send_headers")], "chat_message": [call("send_body", b"late")]},
         REQUEST,
-        Step("layer", ({"type": "chat.message"},)),
+        CHAT,
     ),
     "the first error counts": make(
         "http", "http", {"handle": [FAIL], "disconnect": [("raise", "RuntimeError")]}, REQUEST

@@ -1,6 +1,7 @@
 """Origins against patterns: who may connect, for Channels and for Greenroom."""
 
 import asyncio
+from itertools import product
 from typing import Any, Final
 from unittest import mock
 from urllib.parse import urlparse
@@ -88,6 +89,21 @@ def connect(side: str, make: Any, scope: dict[str, Any]) -> Any:
     except Exception as error:  # noqa: BLE001
         return type(error).__name__, str(error), sent
     return result, sent
+
+
+def test_each_origin_matches_the_patterns_that_it_matches_in_channels() -> None:
+    parts = (
+        ("http://", "https://", "wss://", "x-y://", "//", ""),
+        ("a.com", "b.a.com", ".a.com", "[::1]", ""),
+        ("", ":80", ":443", ":8000", ":x"),
+    )
+    texts = ["".join(part) for part in product(*parts)] + ["*", "null", "http://A.com/p"]
+    ours = module(OURS, "security.websocket").OriginValidator
+    for pattern in texts:
+        mine, theirs = ours(None, [pattern]), Amended(None, [pattern])
+        for text in texts:
+            origin = urlparse(text)
+            assert mine.valid_origin(origin) == theirs.valid_origin(origin), (text, pattern)
 
 
 kinds = st.sampled_from([*["websocket"] * 9, "http"])

@@ -102,8 +102,10 @@ def scopes(draw: st.DrawFn, paths: st.SearchStrategy[str]) -> dict[str, Any]:
     scope: dict[str, Any] = {"type": draw(st.sampled_from(["http", "websocket", "test"]))}
     if draw(st.integers(0, 9)):
         scope["path"] = draw(st.one_of(paths, paths.map("/{}".format)))
-    if not draw(st.integers(0, 3)):
+    if not draw(st.integers(0, 2)):
         scope["root_path"] = draw(st.sampled_from(["", "/a", "/a/", "a", "/"]))
+        if "path" in scope and draw(st.booleans()):
+            scope["path"] = scope["root_path"] + scope["path"]
     if not draw(st.integers(0, 5)):
         scope["path_remaining"] = draw(paths)
     if not draw(st.integers(0, 5)):
