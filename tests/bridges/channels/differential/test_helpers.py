@@ -74,9 +74,10 @@ def test_lists_of_names_are_valid_where_those_of_channels_are(given_names: list[
     assert outcome(ours.valid_channel_names, given_names) == expected
 
 
-globs = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", ".", "!"]), max_size=3).map("".join)
-patterns = st.one_of(globs, globs, st.sampled_from([re.compile("a"), re.compile(".*b$")]))
-channel_names = st.lists(st.sampled_from(["a", "b", ".", "!", "*"]), max_size=3).map("".join)
+patterns = st.sampled_from(
+    ["a", "a*", "*", "[ab]", "?", "a.b", "", "a!*", re.compile("a"), re.compile(".*b$")]
+)
+channel_names = st.sampled_from(["a", "b", "ab", "a.b", "", "a!b", "*"])
 
 
 @campaign(80)

@@ -47,7 +47,18 @@ MESSAGES = st.sampled_from(
     [{"type": "t"}, {"type": "t", "deep": [1, {"a": b"b"}]}, {"n": 1}, {}, "no dict", None]
 )
 
+likely = st.one_of(
+    st.tuples(
+        st.just("send"), st.just("a"), st.sampled_from([{"type": "t"}, {"type": "t", "deep": [1]}])
+    ),
+    st.just(("receive", "a")),
+    st.just(("group_add", "g", "a")),
+    st.tuples(st.just("advance"), st.integers(1, 3)),
+)
 operations = st.one_of(
+    likely,
+    likely,
+    likely,
     st.tuples(st.just("send"), NAMES, MESSAGES),
     st.tuples(st.just("send"), st.sampled_from(CHANNELS), st.just({"type": "t"})),
     st.tuples(st.just("group_send"), GROUPS, MESSAGES),
@@ -88,9 +99,9 @@ configs = st.builds(
     Config,
     expiry=st.sampled_from([2, 3, 60]),
     group_expiry=st.sampled_from([2, 4, 86400]),
-    capacity=st.sampled_from([1, 2, 100]),
+    capacity=st.sampled_from([1, 2, 100, 100]),
     channel_capacity=st.lists(
-        st.tuples(patterns, st.integers(1, 3)), max_size=2, unique_by=lambda pair: pair[0]
+        st.tuples(patterns, st.integers(1, 3)), max_size=3, unique_by=lambda pair: pair[0]
     ).map(tuple),
 )
 
@@ -162,11 +173,15 @@ class Play:
     log: list[tuple[Any, ...]] = field(default_factory=list)
     arrivals: list[tuple[Any, ...]] = field(default_factory=list)
     waiting: dict[str, Callable[[], None]] = field(default_factory=dict)
+    count: int = 0
     names: list[str] = field(default_factory=lambda: ["specific..inmemory!abcdefghijkl"])
 
     async def do(self, operation: Operation) -> None:
         kind, *args = operation
         args = [self.names[-1] if arg == "new" else deepcopy(arg) for arg in args]
+        self.count += 1
+        if kind in ("send", "group_send") and isinstance(args[1], dict):
+            args[1]["at"] = self.count  # no two are alike
         if kind == "advance":
             self.now += args[0]
         elif kind == "cancel":
@@ -298,7 +313,7 @@ async def run(played: Play, script: list[Operation]) -> list[tuple[Any, ...]]:
     return played.log
 
 
-@campaign(100)
+@campaign(200)
 @given(configs, st.lists(operations, min_size=1, max_size=14))
 def test_layer_does_what_that_of_channels_does(config: Config, script: list[Operation]) -> None:
     expected = asyncio.run(play_channels(config, script))
