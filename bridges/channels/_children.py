@@ -8,7 +8,9 @@ same on the loop of another server.
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, final
 
 import trio
@@ -53,27 +55,34 @@ class Child:
         if self._task is not None:
             self._task.cancel()
 
-    def start(self, args: tuple[Any, ...]) -> AnyTask | None:
-        """Start `fn(*args)` in the flavour that runs."""
+    def start(self, awaitable: Awaitable[object]) -> AnyTask | None:
+        """Start a task that awaits what `fn` has returned, in the flavour that runs."""
         if trio.lowlevel.in_trio_task():
             self._scope = trio.CancelScope()
             self.ended = trio.Event()
             context = contextvars.copy_context()
-            trio.lowlevel.spawn_system_task(self._run, args, name=self._fn, context=context)
+            trio.lowlevel.spawn_system_task(self._run, awaitable, name=self._fn, context=context)
         else:
             self._task = asyncio.get_running_loop().create_task(
-                self._run(args), name=name_of(self._fn)
+                self._run(awaitable), name=name_of(self._fn)
             )
+            self._task.add_done_callback(partial(self._ended, awaitable))
         return self._task
 
-    async def _run(self, args: tuple[Any, ...]) -> None:
+    def _ended(self, awaitable: Awaitable[object], _task: AnyTask) -> None:
+        # Cancelled before its first step, the task has not even begun to await.
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
+        self._children.discard(self)
+
+    async def _run(self, awaitable: Awaitable[object]) -> None:
         here = _running_task()
         try:
             if self._scope is None:
-                await self._fn(*args)
+                await awaitable
             else:
                 with self._scope:
-                    await self._fn(*args)
+                    await awaitable
         except Exception as error:  # noqa: BLE001 -- it is the consumer's to raise
             self._children.failed(self, error)
         except asyncio.CancelledError as error:
@@ -118,11 +127,18 @@ class Children:
 
         Raises:
             RuntimeError: the consumer has ended.
+            TypeError: `fn` returns nothing to await.
         """
         if self._closed:
             raise RuntimeError(f"{name_of(fn)} can't be started: the consumer has ended")
+        awaitable: Any = fn(*args)
+        if not inspect.isawaitable(awaitable):
+            raise TypeError(
+                f"start_soon() takes an async function, and {name_of(fn)} has returned "
+                f"{awaitable!r}; if it blocks, write start_soon(sync_to_async({name_of(fn)}), ...)"
+            )
         child = Child(self, fn)
-        task = child.start(args)
+        task = child.start(awaitable)
         self._running.add(child)
         if task is not None:
             self._tasks.add(task)
@@ -149,6 +165,23 @@ class Children:
                 for child in list(self._running):
                     if child.ended is not None:
                         await child.ended.wait()
+
+
+def check_function(fn: object) -> None:
+    """Look at what `start_soon` was given, and close a coroutine object.
+
+    Raises:
+        TypeError: it is no function.
+    """
+    if inspect.iscoroutine(fn):
+        fn.close()  # else Python would warn that it was never awaited
+        name = name_of(fn)  # type: ignore[arg-type]
+        raise TypeError(
+            "start_soon() takes an async function, and calls it itself: "
+            f"write start_soon({name}, ...), not start_soon({name}(...))"
+        )
+    if not callable(fn):
+        raise TypeError(f"start_soon() takes an async function and its arguments, not {fn!r}")
 
 
 def name_of(fn: Callable[..., object]) -> str:

@@ -41,7 +41,7 @@ from ...runtime.scopes import EVENTS, MESSAGES, ScopeActor
 from ..asyncio import call_app
 from ..threads import Lease, run_sync
 from . import DEFAULT_CHANNEL_LAYER
-from ._children import Child, Children, name_of, on_hosted_loop, own_tasks
+from ._children import Child, Children, check_function, name_of, on_hosted_loop, own_tasks
 from ._handlers import find_handler
 from ._handlers import get_handler_name as get_handler_name
 from ._incarnations import Incarnations, opts_in
@@ -357,7 +357,9 @@ class AsyncConsumer:
 
         Raises:
             RuntimeError: nobody serves this consumer, or it has ended.
+            TypeError: `fn` is no async function, or does not take `args`.
         """
+        check_function(fn)
         if self._intake is None:
             raise RuntimeError(
                 f"{name_of(fn)} can't be started: {type(self).__name__} is not being served"
@@ -479,6 +481,7 @@ class SyncConsumer(AsyncConsumer):
         Raises:
             TypeError: always.
         """
+        check_function(fn)
         raise TypeError(
             f"{name_of(fn)} can't be started: {type(self).__name__} is a sync consumer, and only "
             "an async one has tasks that end with it"

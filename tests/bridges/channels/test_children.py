@@ -2,16 +2,21 @@
 
 import asyncio
 import logging
+import re
 import sysconfig
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from asgiref.sync import sync_to_async
 from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio
 
 from greenroom.actors import Restart
 from greenroom.bridges.asyncio import TaskCancelled
+from greenroom.bridges.channels._children import Child
 from greenroom.bridges.channels._intake import let_others_run
 from greenroom.bridges.channels.consumer import AsyncConsumer, SyncConsumer
 from greenroom.bridges.channels.exceptions import StopConsumer
@@ -347,3 +352,78 @@ def test_task_factory_of_somebody_else_is_kept() -> None:
     asyncio.run(main())
     assert "Ticking.tick" in made
     assert consumer.events == [1000, "ended"]
+
+
+class Fetches:
+    async def __call__(self, word: str, more: str = "") -> None:
+        """Do nothing."""
+
+
+def starting(start: Callable[[Any], object]) -> list[Any]:
+    """Give what `start(consumer)` has returned in its `connect`, or what it has raised."""
+    results: list[Any] = []
+
+    class Starts(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            try:
+                results.append(start(self))
+            except (RuntimeError, TypeError) as error:
+                results.append(str(error))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            results.append(len(self._children or ()))
+
+        async def fetch(self, word: str, more: str = "") -> None:
+            """Do nothing."""
+
+    exchange(Starts.as_asgi(), WEBSOCKET, CONNECT, GONE)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (lambda self: self.start_soon(self.fetch("a")), r"write start_soon\(\S*fetch, \.\.\.\)"),
+        (lambda self: self.start_soon(None), "takes an async function and its arguments, not None"),
+        (lambda self: self.start_soon("fetch"), "and its arguments, not 'fetch'"),
+        (lambda self: self.start_soon(len, "abc"), r"len has returned 3; .*\(sync_to_async\(len\)"),
+        (lambda self: self.start_soon(self.fetch), "missing 1 required positional argument"),
+    ],
+)  # fmt: skip
+def test_what_start_soon_cannot_start_is_told_where_it_is_called(
+    start: Callable[[Any], object], words: str
+) -> None:
+    error, running = starting(start)
+    assert re.search(words, error)
+    assert running == 0
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda self: self.start_soon(self.fetch, "a", "b"),
+        lambda self: self.start_soon(partial(self.fetch, "a", more="b")),
+        lambda self: self.start_soon(Fetches(), "a"),
+        lambda self: self.start_soon(partial(Fetches(), "a")),
+        lambda self: self.start_soon(lambda: self.fetch("a")),
+        lambda self: self.start_soon(sync_to_async(len), "abc"),
+    ],
+)
+def test_whatever_returns_something_to_await_is_started(start: Callable[[Any], object]) -> None:
+    child, _running = starting(start)
+    assert isinstance(child, Child)
+
+
+def test_task_that_is_cancelled_before_its_first_step_leaves_nothing() -> None:
+    child, running = starting(
+        lambda self: (made := self.start_soon(self.fetch, "a")).cancel() or made
+    )
+    assert isinstance(child, Child)
+    assert running == 0
+
+
+def test_coroutine_that_a_sync_consumer_is_given_is_closed() -> None:
+    async def fetch() -> None: ...
+
+    with pytest.raises(TypeError, match=r"write start_soon\("):
+        SyncConsumer().start_soon(fetch())  # type: ignore[arg-type]
