@@ -64,10 +64,16 @@ def get_handler_name(message: Message) -> str:
 
     Raises:
         ValueError: the message has no type, or one that names a private method.
+        AttributeError: its type is no str.
+        TypeError: its type is bytes.
     """
     if "type" not in message:
         raise ValueError("Incoming message has no 'type' attribute")
-    name: str = message["type"].replace(".", "_")
+    try:
+        name: str = message["type"].replace(".", "_")
+    except (AttributeError, TypeError) as error:
+        error.add_note(f"the type of a message is a str, not {message['type']!r}")
+        raise
     if name.startswith("_"):
         raise ValueError("Malformed type in message (leading underscore)")
     return name
@@ -89,6 +95,17 @@ def find_handler(consumer: "AsyncConsumer", message: Message, *, from_layer: boo
             name in _reserved(cls) if owner is None else _is_ours(owner)
         )
     return name if allowed and callable(getattr(consumer, name, None)) else None
+
+
+def why_refused(consumer: "AsyncConsumer", message: Message) -> str:
+    """Say why the channel layer may not call a method that is there; "" if there is none."""
+    name = get_handler_name(message)
+    if not callable(getattr(consumer, name, None)):
+        return ""
+    return (
+        f"{type(consumer).__name__}.{name} is there, but a message of the channel layer calls only "
+        "what the project's own class defines as a handler: give it another name there"
+    )
 
 
 def has_layer_handlers(cls: "type[AsyncConsumer]") -> bool:

@@ -42,7 +42,7 @@ from ..asyncio import call_app
 from ..threads import Lease, run_sync
 from . import DEFAULT_CHANNEL_LAYER
 from ._children import Child, Children, check_function, name_of, on_hosted_loop, own_tasks
-from ._handlers import find_handler
+from ._handlers import find_handler, why_refused
 from ._handlers import get_handler_name as get_handler_name
 from ._incarnations import Incarnations, opts_in
 from ._intake import (
@@ -390,8 +390,9 @@ class AsyncConsumer:
         try:
             name = self._handler_names[message["type"]]
         except (KeyError, TypeError):
-            name = self._find_handler(message)
-        handler: Callable[[Message], Any] = getattr(self, name)
+            name = ""
+        # Not in the `except`, which would be told of with any error.
+        handler: Callable[[Message], Any] = getattr(self, name or self._find_handler(message))
         return handler
 
     def _find_handler(self, message: Message) -> str:
@@ -401,7 +402,10 @@ class AsyncConsumer:
         if name is None:
             if message["type"] in LAST and not from_layer:
                 raise StopConsumer  # nothing follows it, and the class has nothing to clean up
-            raise ValueError(f"No handler for message type {message['type']}")
+            error = ValueError(f"No handler for message type {message['type']}")
+            if from_layer and (why := why_refused(self, message)):
+                error.add_note(why)
+            raise error
         names[message["type"]] = name
         return name
 

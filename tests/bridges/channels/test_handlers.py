@@ -186,3 +186,31 @@ def test_message_of_a_named_channel_comes_from_the_layer_too() -> None:
     assert exchange(Job.as_asgi(), scope, {"type": "test.print"}) == [{"type": "test.print"}]
     with pytest.raises(ValueError, match=r"No handler for message type websocket\.connect"):
         exchange(AsyncWebsocketConsumer.as_asgi(), scope, CONNECT)
+
+
+class Room(AsyncWebsocketConsumer):
+    def __init__(self) -> None:
+        self.on_instance = print
+
+
+@pytest.mark.parametrize("name", ["websocket.disconnect", "close", "on.instance"])
+def test_error_says_why_the_layer_may_not_call_what_is_there(name: str) -> None:
+    with pytest.raises(ValueError, match="No handler") as failure:
+        send_through_the_layer(Room, {"type": name}, CONNECT)
+    method = name.replace(".", "_")
+    assert failure.value.__notes__[0].startswith(f"Room.{method} is there, but a message")
+
+
+def test_unknown_message_is_one_error_and_not_two() -> None:
+    with pytest.raises(ValueError, match="No handler for message type none") as failure:
+        send_through_the_layer(Room, {"type": "none"}, CONNECT)
+    assert failure.value.__context__ is None
+    assert not hasattr(failure.value, "__notes__")
+
+
+@pytest.mark.parametrize("kind", [5, None, [], b"a"])
+def test_type_that_is_no_text_is_told_as_such(kind: Any) -> None:
+    with pytest.raises((AttributeError, TypeError)) as failure:
+        exchange(AsyncConsumer.as_asgi(), {"type": "test"}, {"type": kind})
+    assert failure.value.__notes__[0] == f"the type of a message is a str, not {kind!r}"
+    assert failure.value.__context__ is None
