@@ -29,6 +29,35 @@ def _name(consumer: "AsyncConsumer", message: Message | None) -> str:
     return words if message is None else f"{words}, handling {message.get('type')!r}"
 
 
+@final
+class Blame:
+    """Who is to blame for what is wrong with a database after the calls in one thread.
+
+    asgiref keeps the thread's lease, and with it this object, until the last task that was
+    started meanwhile has ended; such a task may be kept by the consumer itself. So from the
+    consumer's end on, nothing here leads to it: it would stay in memory for ever.
+    """
+
+    __slots__ = ("_consumer", "_words", "message")
+
+    def __init__(self, consumer: "AsyncConsumer") -> None:
+        self._consumer: AsyncConsumer | None = consumer
+        self._words = ""
+        self.message: Message | None = None
+
+    def __call__(self) -> str:
+        """Name the consumer, and the message that was handled last."""
+        if self._consumer is None:
+            return self._words
+        return _name(self._consumer, self.message)
+
+    def end(self) -> None:
+        """Let the consumer go: what comes now is of a task that has outlived it."""
+        if self._consumer is not None:
+            self._words = f"a task that has outlived {type(self._consumer).__name__}"
+            self._consumer = self.message = None
+
+
 async def live_pinned(consumer: "AsyncConsumer", live: Callable[[], Awaitable[object]]) -> None:
     """Await `live()` with one thread for all blocking calls of a consumer, from the first on.
 
@@ -36,14 +65,19 @@ async def live_pinned(consumer: "AsyncConsumer", live: Callable[[], Awaitable[ob
     """
     # Where nothing tells the end of a handler, each call is guarded by itself.
     each = consumer._sync or trio.lowlevel.in_trio_task()
-    async with Lease(around=None if each else guarding(consumer), pinned=True) as lease:
-        token = pinned_thread.set(lease)
-        consumer._thread = lease
-        try:
-            await live()
-        finally:
-            consumer._thread = None
-            pinned_thread.reset(token)
+    blame = Blame(consumer)
+    around = None if each else partial(database_guard, blame)
+    try:
+        async with Lease(around=around, pinned=True) as lease:
+            token = pinned_thread.set(lease)
+            consumer._thread = lease
+            try:
+                await live()
+            finally:
+                consumer._thread = None
+                pinned_thread.reset(token)
+    finally:
+        blame.end()
 
 
 @final
@@ -54,32 +88,30 @@ class HandlerThreads:
     consumer that is pinned has the same one for all.
     """
 
-    __slots__ = ("_consumer", "_message", "lease")
+    __slots__ = ("_blame", "_consumer", "lease")
 
     lease: Lease
 
     def __init__(self, consumer: "AsyncConsumer") -> None:
         self._consumer = consumer
-        self._message: Message | None = None
 
     async def open(self) -> None:
         """Offer a thread to what is called from now on."""
         if self._consumer._thread is not None:
             self.lease = self._consumer._thread
         else:
-            self.lease = Lease(around=partial(database_guard, self._who))
+            self._blame = Blame(self._consumer)
+            self.lease = Lease(around=partial(database_guard, self._blame))
             await self.lease.__aenter__()
-
-    def _who(self) -> str:
-        return _name(self._consumer, self._message)
 
     async def aclose(self, message: Message | None = None) -> None:
         """Give the thread back, if one was taken and is not pinned; `message` was handled."""
-        self._message = message
         if self._consumer._thread is None:
+            self._blame.message = message
             try:
                 await self.lease.__aexit__(None, None, None)
             finally:
+                self._blame.end()
                 del self.lease  # it knows who it is for: no reference cycle
         elif self.lease.used:
             await self.lease.refresh()

@@ -91,11 +91,17 @@ class OfferedExecutor:
     def __init__(self, executor: Executor) -> None:
         context = ThreadSensitiveContext()
         SyncToAsync.context_to_thread_executor[context] = executor
-        self._token = SyncToAsync.thread_sensitive_context.set(context)
+        self._token: contextvars.Token[Any] | None = SyncToAsync.thread_sensitive_context.set(
+            context
+        )
 
     def withdraw(self) -> None:
         """Have the calls of the current task go where they went before."""
-        SyncToAsync.thread_sensitive_context.reset(self._token)
+        # asgiref keeps the executor for as long as `context` lives. The token leads there: if
+        # the executor, which has this object, led to the token, both would live for ever.
+        token, self._token = self._token, None
+        if token is not None:
+            SyncToAsync.thread_sensitive_context.reset(token)
 
 
 def move_locals_here(context: contextvars.Context) -> None:
