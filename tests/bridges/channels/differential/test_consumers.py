@@ -176,7 +176,7 @@ def test_each_exception_in_a_request_means_what_it_means_in_channels(name: str) 
     for error, second in product(ERRORS, (None, *ERRORS)):
         handlers: dict[str, list[Action]] = {name: [("raise", error)]}
         handlers.setdefault("disconnect", [] if second is None else [("raise", second)])
-        for steps in ((REQUEST,), (PART, CHAT, REQUEST), (PART, LEAVE)):
+        for steps in ((REQUEST,), (PART, REQUEST), (PART, CHAT, REQUEST), (PART, LEAVE)):
             both_do_the_same(make("http", "http", handlers, *steps))
 
 

@@ -51,13 +51,17 @@ likely = st.one_of(
     st.tuples(
         st.just("send"), st.just("a"), st.sampled_from([{"type": "t"}, {"type": "t", "deep": [1]}])
     ),
-    st.just(("receive", "a")),
-    st.just(("group_add", "g", "a")),
-    st.tuples(st.just("advance"), st.integers(1, 3)),
+    st.sampled_from(
+        [
+            ("receive", "a"),
+            ("group_add", "g", "a"),
+            ("group_send", "g", {"type": "g"}),
+            ("advance", 1),
+            ("advance", 2),
+        ]
+    ),
 )
 operations = st.one_of(
-    likely,
-    likely,
     likely,
     st.tuples(st.just("send"), NAMES, MESSAGES),
     st.tuples(st.just("send"), st.sampled_from(CHANNELS), st.just({"type": "t"})),
@@ -314,7 +318,13 @@ async def run(played: Play, script: list[Operation]) -> list[tuple[Any, ...]]:
 
 
 @campaign(200)
-@given(configs, st.lists(operations, min_size=1, max_size=14))
+@given(
+    configs,
+    st.one_of(
+        st.lists(operations, min_size=1, max_size=14),
+        st.lists(likely, min_size=4, max_size=14),
+    ),
+)
 def test_layer_does_what_that_of_channels_does(config: Config, script: list[Operation]) -> None:
     expected = asyncio.run(play_channels(config, script))
     assert asyncio.run(play_greenroom(config, script)) == expected
