@@ -7,6 +7,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 import trio
 
@@ -18,6 +19,10 @@ import django
 from tests.commands import APPLICATION, Command, Start
 
 django.setup()
+
+# No test is timed: machines are shared, and what is slow today is quick tomorrow.
+hypothesis.settings.register_profile("greenroom", deadline=None)
+hypothesis.settings.load_profile("greenroom")
 
 # Django imports them as `tests.django_project`; under another name a model is a second one.
 collect_ignore = ["django_project"]

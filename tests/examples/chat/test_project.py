@@ -70,7 +70,7 @@ def test_runserver_logs_each_request_and_each_websocket(own_site: Site) -> None:
     for line in (
         r"HTTP POST /login/ 302 \[\d\.\d\d, 127\.0\.0\.1:\d+\]",
         r"HTTP GET /nowhere/\?a=%0Ab 404 \[",
-        r"WebSocket CONNECT /ws/rooms/lobby/\?after=0 \[127\.0\.0\.1:\d+\]",
+        r"WebSocket CONNECT /ws/rooms/lobby/ \[127\.0\.0\.1:\d+\]",
         r"WebSocket DISCONNECT /ws/rooms/lobby/",
     ):
         assert re.search(line, said), said
