@@ -31,7 +31,7 @@ from ._context import adopt_context
 from ._doorbell import current_ring
 from ._errors import TaskCancelled
 from ._selector import BurstSelector
-from ._tasks import AnyTask, end_tasks, register_task
+from ._tasks import AnyTask, cancelled_by_trio, end_tasks, register_task
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -363,6 +363,7 @@ class _FutureWaiter:
 
     def ask(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
         self.raise_cancel = raise_cancel
+        cancelled_by_trio.add(self.future)
         self.future.cancel()
         return trio.lowlevel.Abort.FAILED
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from ...runtime._errors import ApplicationExited
 
@@ -33,15 +34,26 @@ logger = logging.getLogger("greenroom.asyncio")
 class _Owner:
     """The tasks of one scope; most scopes never have any."""
 
-    __slots__ = ("tasks",)
+    __slots__ = ("task", "tasks")
 
     def __init__(self) -> None:
+        self.task = asyncio.current_task()  # the scope's own
         self.tasks: set[AnyTask] | None = None
 
 
 _owner: contextvars.ContextVar[_Owner | None] = contextvars.ContextVar(
     "greenroom_task_owner", default=None
 )
+
+
+# What trio has asked to end: not by the code of the task itself, nor any other asyncio code.
+cancelled_by_trio: Final["WeakSet[asyncio.Future[Any]]"] = WeakSet()
+
+
+def scope_is_cancelled() -> bool:
+    """Tell whether trio has asked the scope to end, in whose code this is called."""
+    owner = _owner.get()
+    return owner is None or owner.task in cancelled_by_trio
 
 
 def register_task(task: AnyTask, context: contextvars.Context | None) -> None:

@@ -39,6 +39,7 @@ from ...runtime.layers import DONE
 from ...runtime.restarting import ANSWERED_ONCE, EXTENSION, INTENSITY, PERIOD
 from ...runtime.scopes import EVENTS, MESSAGES, ScopeActor
 from ..asyncio import call_app
+from ..asyncio._tasks import scope_is_cancelled
 from ..threads import Lease, run_sync
 from . import DEFAULT_CHANNEL_LAYER
 from ._children import Child, Children, check_function, name_of, on_hosted_loop, own_tasks
@@ -304,10 +305,14 @@ class AsyncConsumer:
             return
         if message is not None:
             logger.warning("cancelled %s", whereabouts(self, handling(message)))
+        # On a loop of ours its own code may have done it, which is a failure as any other.
+        own = not trio.lowlevel.in_trio_task() and on_hosted_loop() and not scope_is_cancelled()
+        if own and message is not None:
+            note(error, self, handling(message))
         kind = self.scope.get("type", "")
         if kind not in GOODBYES:
             return
-        goodbye = GOODBYES[kind] | CANCELLED.get(kind, {})
+        goodbye = GOODBYES[kind] | ({} if own else CANCELLED.get(kind, {}))
         handled = message
         if message is not None and message.get("type") == goodbye["type"] and not self._told:
             handled, goodbye = None, message  # it was cancelled before its handler began

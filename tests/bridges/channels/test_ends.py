@@ -246,6 +246,23 @@ def test_consumer_that_is_cancelled_on_asyncio_stays_cancelled() -> None:
     assert Ours.left == [1012]
 
 
+async def test_consumer_that_cancels_itself_is_told_of_a_failure() -> None:
+    class Ours(Waits):
+        left: list[int] = []  # noqa: RUF012
+
+        def cancel(self) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    with pytest.raises(TaskCancelled) as failure:
+        await exchange_in_trio(Ours.as_asgi(), WEBSOCKET, CONNECT, SAID)
+    assert Ours.left == [1011]
+    assert isinstance(failure.value.__cause__, asyncio.CancelledError)
+    words = "in Ours, websocket /room/ of 127.0.0.1:5000, handling websocket.receive"
+    assert failure.value.__cause__.__notes__ == [words]
+
+
 @FLAVOURS
 async def test_cancellation_that_nobody_has_asked_for_is_a_crash(flavour: str) -> None:
     class Ours(Waits):
