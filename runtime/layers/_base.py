@@ -118,10 +118,11 @@ class BaseChannelLayer:
         """Return True for a list of names that channels may have.
 
         Raises:
-            AssertionError: the list is empty.
+            AssertionError: the list is empty, or there is none.
             TypeError: one of them is no such name.
         """
-        names = list(names)
+        # Each letter of a str would be a name.
+        names = [] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
         if not names:
             raise AssertionError("names must be a non-empty list")
         return all(self.require_valid_channel_name(name, receive=receive) for name in names)

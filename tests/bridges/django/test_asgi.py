@@ -468,6 +468,8 @@ def test_an_async_view_is_cancelled_when_the_client_leaves(world: World) -> None
 def test_an_async_view_is_cancelled_with_its_application_and_ends_before_it(
     world: World, leaves: bool, database: None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    gc.collect()
+    caplog.clear()  # of what the tests before have left
     ends: list[str] = []
     pages = get_asgi_application()
 

@@ -48,8 +48,10 @@ def test_specific_name_for_receiving_ends_at_the_exclamation_mark() -> None:
 def test_list_of_names_must_not_be_empty() -> None:
     layer = BaseChannelLayer()
     assert layer.valid_channel_names(["a", "b"])
-    with pytest.raises(AssertionError, match="names must be a non-empty list"):
-        layer.valid_channel_names([])
+    no_lists: list[Any] = [[], None, "ab", 1]
+    for names in no_lists:
+        with pytest.raises(AssertionError, match="names must be a non-empty list"):
+            layer.valid_channel_names(names)
     with pytest.raises(TypeError):
         layer.valid_channel_names(["a", "b c"])
 
