@@ -238,9 +238,30 @@ class ApplicationCommunicator:
 
         Only for its end, if not `for_output`.
         """
+        if trio.lowlevel.in_trio_task():
+            deadline = inf if seconds is None else trio.current_time() + max(seconds, 0)
+            in_time = True
+            # Another task of the test may have taken the message for which this one woke up.
+            while in_time and not self._is_over(for_output=for_output):
+                with trio.move_on_at(deadline) as scope:
+                    await self._wait_for_change(for_output=for_output)
+                # What fails right after it has sent something has failed, as under asyncio,
+                # before the test goes on, although its end takes a way through two tasks.
+                for _ in range(2):
+                    await trio.lowlevel.checkpoint()
+                in_time = not scope.cancelled_caught
+        elif not self._is_over(for_output=for_output):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while not self._is_over(for_output=for_output):
+                        await self._wait_for_change(for_output=for_output)
+        return not self.output_queue.empty()
+
+    def _is_over(self, *, for_output: bool) -> bool:
+        return self._running().done() or (for_output and not self.output_queue.empty())
+
+    async def _wait_for_change(self, *, for_output: bool) -> None:
         running, queue = self._running(), self.output_queue
-        if running.done() or (for_output and not queue.empty()):
-            return not queue.empty()
         waiter = Waiter()
 
         def wake(_running: object) -> None:
@@ -250,21 +271,8 @@ class ApplicationCommunicator:
         if for_output:
             queue.wake_with(waiter)
         try:
-            if trio.lowlevel.in_trio_task():
-                with trio.move_on_after(inf if seconds is None else max(seconds, 0)):
-                    await waiter.wait()
-                # What fails right after it has sent something has failed, as under asyncio,
-                # before the test goes on, although its end takes a way through two tasks.
-                for _ in range(2):
-                    await trio.lowlevel.checkpoint()
-            else:
-                try:
-                    async with asyncio.timeout(seconds):
-                        await waiter.wait()
-                except TimeoutError:
-                    pass
+            await waiter.wait()
         finally:
             running.remove_done_callback(wake)
             if for_output:
                 queue.forget(waiter)
-        return not queue.empty()

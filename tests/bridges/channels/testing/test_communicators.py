@@ -396,6 +396,41 @@ def test_without_destructive_timeouts_the_application_goes_on(
     run(main)
 
 
+async def together(*calls: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """Await all calls at once, and give what came first, second and so on."""
+    came: list[Any] = []
+
+    async def add(call: Callable[[], Awaitable[Any]]) -> None:
+        came.append(await call())
+
+    if trio.lowlevel.in_trio_task():
+        async with trio.open_nursery() as nursery:
+            for call in calls:
+                nursery.start_soon(add, call)
+    else:
+        await asyncio.gather(*map(add, calls))
+    return came
+
+
+def test_tasks_of_a_test_that_wait_at_once_get_one_message_each(run: Run) -> None:
+    async def main() -> None:
+        communicator = ApplicationCommunicator(ask_and_answer, {})
+        slow, fast = {"type": "slow"}, {"type": "fast"}
+
+        async def ask() -> None:
+            assert await communicator.receive_nothing(timeout=0.01)  # the others wait by now
+            await communicator.send_input(fast)
+            await communicator.send_input(slow)
+
+        receive = partial(communicator.receive_output, timeout=10)
+        assert await together(receive, receive, ask) in ([fast, None, slow], [None, fast, slow])
+
+        with pytest.raises(TimeoutError, match="nothing within"):
+            await communicator.receive_output(timeout=0.01)
+
+    run(main)
+
+
 def test_queues_and_future_are_there_for_code_that_reaches_into_them(run: Run) -> None:
     async def main() -> None:
         communicator = ApplicationCommunicator(ask_and_answer, {"type": "x"})
