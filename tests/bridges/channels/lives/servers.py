@@ -1,10 +1,6 @@
 """The application of `app.py` on real servers, each in a process of its own."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.client import HTTPConnection
@@ -12,9 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import trio
+from tests.bridges.channels.launching import Launched, launch
 from tests.runtime.serving import RawClient
 
-ROOT: Final = Path(__file__).resolve().parents[4]
 APPLICATION: Final = "tests.bridges.channels.lives.app:application"
 PATIENCE: Final = 20  # seconds, after which a client gives up
 
@@ -30,20 +26,20 @@ SERVERS: Final = {
 class Running:
     """The application on one server."""
 
-    def __init__(self, name: str, folder: Path, port: int) -> None:
+    def __init__(self, name: str, launched: Launched) -> None:
         self.name = name
-        self.port = port
-        self.process: subprocess.Popen[bytes]
-        self._folder = folder
+        self.port = launched.port
+        self.process = launched.process
+        self._launched = launched
 
     @property
     def output(self) -> str:
         """What the server has written."""
-        return (self._folder / "output").read_text()
+        return self._launched.output
 
     def journal(self, about: str) -> list[list[Any]]:
         """What the application has written down about one thing."""
-        lines = (self._folder / "journal").read_text().splitlines()
+        lines = (self._launched.folder / "journal").read_text().splitlines()
         return [words for first, *words in map(json.loads, lines) if first == about]
 
     async def noted(self, about: str, *lines: Any) -> None:
@@ -84,26 +80,8 @@ class Running:
 @contextmanager
 def run(name: str, folder: Path) -> Iterator[Running]:
     """Start a server; it may be connected to at once, and answers once it has started."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / ".src")]),
-        "JOURNAL": str(folder / "journal"),
-    }
-    environment.pop("DJANGO_SETTINGS_MODULE", None)
     (folder / "journal").touch()
-    with socket.create_server(("127.0.0.1", 0)) as listener, (folder / "output").open("w") as out:
-        running = Running(name, folder, listener.getsockname()[1])
-        arguments = [each.format(listener.fileno()) for each in SERVERS[name]]
-        running.process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            cwd=folder,
-            env=environment,
-            pass_fds=[listener.fileno()],
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        yield running
-    finally:
-        running.process.kill()
-        running.process.wait()
+    # Its settings are the application's own.
+    environment = {"JOURNAL": str(folder / "journal"), "DJANGO_SETTINGS_MODULE": ""}
+    with launch(SERVERS[name], folder, environment) as launched:
+        yield Running(name, launched)

@@ -1,12 +1,8 @@
 """The project of this folder on real servers, each in a process of its own, and clients for it."""
 
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from http.client import HTTPConnection
@@ -14,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import trio
+from tests.bridges.channels.launching import Launched, launch
 from tests.runtime import serving
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-ROOT: Final = Path(__file__).resolve().parents[4]
 APPLICATION: Final = "tests.bridges.channels.worlds.asgi:application"
 PATIENCE: Final = 30  # seconds, after which a client gives up
 
@@ -47,21 +43,21 @@ SERVERS: Final[dict[str, Sequence[str]]] = {
 class World:
     """The project on one server."""
 
-    def __init__(self, name: str, folder: Path, process: "subprocess.Popen[bytes]", port: int):
+    def __init__(self, name: str, launched: Launched) -> None:
         self.name = name
-        self.process = process
-        self.port = port
-        self._folder = folder
+        self.port = launched.port
+        self.process = launched.process
+        self._launched = launched
 
     @property
     def output(self) -> str:
         """What the server has written."""
-        return (self._folder / "output").read_text()
+        return self._launched.output
 
     def journal(self) -> list[list[Any]]:
         """What the project has written down, a list of words for each line."""
         try:
-            lines = (self._folder / "journal").read_text().splitlines()
+            lines = (self._launched.folder / "journal").read_text().splitlines()
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in lines]
@@ -113,29 +109,13 @@ class World:
 async def open_world(name: str, folder: Path, database: Path) -> AsyncIterator[World]:
     """Start a server; it may be connected to at once, and answers once it has started."""
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / ".src"), *sys.path[1:]]),
         "DJANGO_SETTINGS_MODULE": "tests.bridges.channels.worlds.settings",
         "WORLD_DATABASE": str(folder / "database"),
         "WORLD_JOURNAL": str(folder / "journal"),
     }
     shutil.copy(database, folder / "database")
-    with socket.create_server(("127.0.0.1", 0)) as listener, (folder / "output").open("w") as out:
-        arguments = [each.format(listener.fileno()) for each in SERVERS[name]]
-        process = subprocess.Popen(  # noqa: ASYNC220 - it takes a moment
-            [sys.executable, "-m", *arguments],
-            cwd=folder,
-            env=environment,
-            pass_fds=[listener.fileno()],
-            stdout=out,
-            stderr=out,
-        )
-        port = listener.getsockname()[1]
-    try:
-        yield World(name, folder, process, port)
-    finally:
-        process.kill()
-        process.wait()
+    with launch(SERVERS[name], folder, environment) as launched:
+        yield World(name, launched)
 
 
 async def end_of(websocket: WebSocketConnection) -> list[Any]:
