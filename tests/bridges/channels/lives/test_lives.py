@@ -104,9 +104,9 @@ async def test_crash_is_logged_once_and_disconnects(server: Running) -> None:
         log = server.output[before:]
         assert log.count(error) == 1, log
         _, _, rest = log.partition(error)
-        _, where, *_ = rest.splitlines()
+        where = next(line for line in rest.splitlines() if line.strip().startswith("in "))
         name = "SyncCrash" if path == "/sync-crash/" else "AsyncCrash"
-        assert where.strip().startswith(f"in {name}, websocket {path} of 127.0.0.1:")
+        assert f"in {name}, websocket {path} of 127.0.0.1:" in where
         doing = "in its task AsyncCrash.fail" if message is None else f"handling {message}"
         assert where.endswith(f", {doing}")
 
