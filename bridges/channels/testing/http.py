@@ -67,7 +67,11 @@ class HttpCommunicator(ApplicationCommunicator):
             A dict with `status`, `headers` and `body`.
 
         Raises:
-            TimeoutError: one part of the response took longer than `timeout` seconds.
+            Exception: what the application has raised.
+            ApplicationStopped: it was cancelled, such as by a timeout before.
+            TimeoutError: one part of the response took longer than `timeout` seconds, and the
+                application is cancelled, unless `destructive_timeouts` says otherwise; or it
+                has ended without a whole response.
             AssertionError: what came was no response.
         """
         if not self.sent_request:

@@ -28,19 +28,22 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
     errors of the project's start fail the class by themselves, nothing is pickled, mocks and
     overridden settings apply to it, and databases in memory work: all of them are shared, as
     in Django's own `LiveServerTestCase`.
+
+    Attributes:
+        live_server_url: where the pages are, such as "http://localhost:40123", without a slash
+            at the end.
+        live_server_ws_url: where the WebSockets are: the same with "ws://".
+        host: the name under which the server is reached, "localhost"; added to `ALLOWED_HOSTS`.
+        serve_static: whether static files are found and served as by `runserver`: True.
+        static_wrapper: what serves them: it is called with the application and gives another.
+        ProtocolServerProcess: ignored, with a warning where it is set: there is no process to
+            choose a class for.
     """
 
     host = "localhost"
-    """The name under which the server is reached; added to `ALLOWED_HOSTS`."""
-
     serve_static = True
-    """Whether static files are found and served as by `runserver`."""
-
     static_wrapper: ClassVar[Callable[[Any], Any]] = StaticFiles
-    """What serves them: it is called with the application and gives another."""
-
     ProtocolServerProcess: ClassVar[Any] = None
-    """Ignored, with a warning where it is set: there is no process to choose a class for."""
 
     _live_server: ClassVar[LiveServer]
 

@@ -74,7 +74,10 @@ class WebsocketCommunicator(ApplicationCommunicator):
             response, in applications that make use of ASGI's extension for that.
 
         Raises:
-            TimeoutError: there was no answer within `timeout` seconds.
+            Exception: what the application has raised.
+            ApplicationStopped: it was cancelled.
+            TimeoutError: there was no answer within `timeout` seconds, and the application is
+                cancelled, unless `destructive_timeouts` says otherwise; or it has ended.
             AssertionError: it was no answer.
         """
         await self.send_input({"type": "websocket.connect"})
@@ -95,6 +98,8 @@ class WebsocketCommunicator(ApplicationCommunicator):
         """Send a text, or bytes, to the application; they may be empty.
 
         Raises:
+            Exception: what the application has raised.
+            ApplicationStopped: it was cancelled, such as by a timeout before.
             AssertionError: it is not exactly one of both, or not of that type.
         """
         if text_data is not None and bytes_data is not None and bool(text_data) != bool(bytes_data):
@@ -112,14 +117,17 @@ class WebsocketCommunicator(ApplicationCommunicator):
             await self.send_input({"type": "websocket.receive", "bytes": bytes_data})
 
     async def send_json_to(self, data: Any) -> None:
-        """Send `data` as JSON, in a text."""
+        """Send `data` as JSON, in a text; the rest as `send_to`."""
         await self.send_to(text_data=json.dumps(data))
 
     async def receive_from(self, timeout: float | None = 1) -> Any:
         """Receive a text or bytes.
 
         Raises:
-            TimeoutError: nothing came within `timeout` seconds.
+            Exception: what the application has raised.
+            ApplicationStopped: it was cancelled, such as by a timeout before.
+            TimeoutError: nothing came within `timeout` seconds, and the application is
+                cancelled, unless `destructive_timeouts` says otherwise; or it has ended.
             AssertionError: something else came, such as a close.
         """
         message = await self.receive_output(timeout)
@@ -137,14 +145,27 @@ class WebsocketCommunicator(ApplicationCommunicator):
         return data
 
     async def receive_json_from(self, timeout: float | None = 1) -> Any:
-        """Receive a text, and give what it says in JSON; the rest as `receive_from`."""
+        """Receive a text, and give what it says in JSON; the rest as `receive_from`.
+
+        Raises:
+            AssertionError: bytes came.
+            json.JSONDecodeError: the text is no JSON.
+        """
         payload = await self.receive_from(timeout)
         if not isinstance(payload, str):
             raise AssertionError(f"JSON data is not a text frame, it is {type(payload)}")  # noqa: TRY004
         return json.loads(payload)
 
     async def disconnect(self, code: int = 1000, timeout: float | None = 1) -> None:
-        """Leave, and wait until the application has ended; the rest as `wait`."""
+        """Leave, and wait until the application has ended.
+
+        One that does not end within `timeout` seconds is cancelled in silence.
+
+        Raises:
+            Exception: what the application has raised.
+            ApplicationStopped: it was cancelled before.
+            TimeoutError: it goes on, with `destructive_timeouts` off.
+        """
         await self.send_input({"type": "websocket.disconnect", "code": code})
         await self.wait(timeout)
 
