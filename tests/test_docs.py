@@ -1,6 +1,7 @@
 """What the documents show is run, and what they name exists."""
 
 import difflib
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 import click
 import pytest
@@ -18,7 +20,10 @@ from tests.examples.moving.conftest import installed_project
 from tests.examples.moving.restaurant import MOVING, Restaurant
 
 from greenroom.bridges.channels.exceptions import ChannelFull
+from greenroom.bridges.channels.generic.websocket import AsyncWebsocketConsumer
+from greenroom.bridges.channels.layers import get_channel_layer
 from greenroom.bridges.channels.management.commands import runworker
+from greenroom.bridges.channels.testing import WebsocketCommunicator
 from greenroom.bridges.command._run import run
 from greenroom.bridges.django.management.commands import runserver
 
@@ -59,31 +64,46 @@ def test_the_commands_make_the_project_that_was_moved_out_of_the_one_before(tmp_
         assert (project / file.relative_to(MOVING / "after")).read_text() == file.read_text()
 
 
-IN_ANY_QUOTES = """
-INSTALLED_APPS = ['daphne', "channels_presence", 'channels', "my_channels"]
-LAYERS = ['channels.layers.InMemoryChannelLayer', 'channels.layers.Other']
-REDIS = 'channels_redis.core.RedisChannelLayer'
-if True:
-    from channels_redis import core
-    from channels import layers
-"""
-FOUND = """
-INSTALLED_APPS = ['greenroom.bridges.django', "channels_presence", 'greenroom.bridges.channels', "my_channels"]
-LAYERS = ['greenroom.bridges.channels.layers.InMemoryChannelLayer', 'greenroom.bridges.channels.layers.Other']
-REDIS = 'channels_redis.core.RedisChannelLayer'
-if True:
-    from channels_redis import core
-    from greenroom.bridges.channels import layers
-"""  # noqa: E501
+SETTINGS = [  # what the commands change is marked by an @
+    "INSTALLED_APPS = ['@daphne', 'channels_presence', \"@channels\", 'my_channels']",
+    "INSTALLED_APPS: list[str] = [  # by need (!)\n  '@daphne',  # first (!)\n  '@channels',\n]",
+    "THIRD_PARTY_APPS = (\n    *(['toolbar'] if DEBUG else []),\n    '@channels')",
+    "INSTALLED_APPS = ['@daphne',\n                  '@channels']",
+    "INSTALLED_APPS += ['@daphne.apps.DaphneConfig', '@channels.apps.ChannelsConfig']",
+    "LAYER = '@channels.layers.InMemoryChannelLayer'",
+    "IGNORE = ['@channels.exceptions.ChannelFull', \"@channels.layers.Other\"]",
+    "if True:\n    from @channels import layers",
+    '"CONFIG": {"hosts": ["redis://r"], "prefix": "channels"}',
+    '    "prefix": "channels",',
+    '    "prefix": os.environ.get("PREFIX", "channels"),',
+    '    "prefix": "channels.eu",',
+    '    "daphne": {"handlers": ["console"]},',
+    '    "channels": {"handlers": ["console"]},\n    "channels.server": {},',
+    '    "django.channels.server": {},',
+    'for name in ("daphne", "channels"):\n    logging.getLogger(name)',
+    "REDIS = 'channels_redis.core.RedisChannelLayer'",
+    "from channels_redis import core",
+    "INSTALLED_APPS = DJANGO_APPS + THIRD_PARTY_APPS\nPREFIXES = [\n    'channels',\n]",
+    "# INSTALLED_APPS = [\nPREFIXES = [\n    'channels',\n]",
+]
 
 
-def test_the_commands_find_names_in_either_kind_of_quotes_and_no_others(tmp_path: Path) -> None:
-    package = tmp_path / "kitchen"
-    package.mkdir()
-    (package / "asgi.py").touch()
-    (package / "settings.py").write_text(IN_ANY_QUOTES)
+@pytest.mark.parametrize("file", ["settings.py", "settings_local.py", "settings/base.py"])
+def test_the_commands_change_apps_and_paths_of_classes_and_nothing_else(
+    file: str, tmp_path: Path
+) -> None:
+    settings = tmp_path / "kitchen" / file
+    settings.parent.mkdir(parents=True)
+    (tmp_path / "kitchen" / "asgi.py").touch()
+    installed = tmp_path / ".venv" / "site-packages" / "presence.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("from channels import layers\n")
+    text = "\n".join([*SETTINGS, *SETTINGS])
+    settings.write_text(text.replace("@", ""))
     subprocess.run(["bash", "-euc", blocks("sh")[0]], cwd=tmp_path, check=True)
-    assert (package / "settings.py").read_text() == FOUND
+    moved = re.sub(r"@daphne(\.apps\.DaphneConfig)?", "greenroom.bridges.django", text)
+    assert settings.read_text() == moved.replace("@channels", "greenroom.bridges.channels")
+    assert installed.read_text() == "from channels import layers\n"
 
 
 def test_a_redis_layer_stands_on_the_real_channels_in_a_project_that_says_greenroom() -> None:
@@ -118,6 +138,25 @@ def test_the_test_in_virtual_time_passes_in_the_project(tmp_path: Path) -> None:
     with Restaurant(project, tmp_path / "kitchen.sqlite3") as restaurant:
         said = restaurant.run("-W", "error", "manage.py", "test")
     assert "Ran 1 test" in said
+
+
+async def test_a_room_is_closed_by_a_message_of_its_own_type_and_not_by_another() -> None:
+    [shown] = [block for block in blocks("python") if "RoomConsumer" in block]
+    names: dict[str, Any] = {"AsyncWebsocketConsumer": AsyncWebsocketConsumer, "Any": Any}
+    exec(shown, names)
+    messages = re.findall(r'{"type": "[a-z.]+", "code": 4000}', GUIDE)
+    refused, closing = map(json.loads, messages)
+    layer: Any = get_channel_layer()
+    async with WebsocketCommunicator(names["RoomConsumer"].as_asgi(), "/") as guest:
+        await guest.connect()
+        await layer.group_send("room", closing)
+        closed = await guest.receive_output()
+        assert (closed["type"], closed["code"]) == ("websocket.close", 4000)
+    another = WebsocketCommunicator(names["RoomConsumer"].as_asgi(), "/")
+    await another.connect()
+    await layer.group_send("room", refused)
+    with pytest.raises(ValueError, match=r"No handler for message type websocket\.disconnect"):
+        await another.receive_output()
 
 
 def test_names_below_channels_are_the_same_here() -> None:
@@ -255,7 +294,16 @@ ELSEWHERE = {
         "RuntimeError",
         "TypeError",
     ),
-    *("ValueError", "TimeoutError", "CancelledError", "asyncio", "create_task", "except", "grep"),
+    *(
+        "THIRD_PARTY_APPS",
+        "ValueError",
+        "TimeoutError",
+        "CancelledError",
+        "asyncio",
+        "create_task",
+        "except",
+        "grep",
+    ),
 }
 
 
