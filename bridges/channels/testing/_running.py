@@ -278,10 +278,6 @@ class _Host:
                         await self._none_left.wait()
         except trio.Cancelled:
             pass
-        except (KeyboardInterrupt, SystemExit) as error:
-            # An application has raised it, and so do the calls of its communicator. (Ctrl-C is
-            # raised in the test itself.) From here, it would be an internal error of trio.
-            logger.warning("%r has ended the asyncio loop of this test's applications", error)
         except Exception:
             # Such as on Windows. What is written for asyncio says so itself, the rest works.
             logger.debug("no asyncio loop can be hosted here", exc_info=True)

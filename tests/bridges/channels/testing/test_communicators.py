@@ -765,27 +765,6 @@ def test_an_application_for_trio_needs_no_loop_of_asyncio() -> None:
     trio.run(main)
 
 
-def test_an_interruption_that_an_application_raises_in_a_trio_test_is_raised_there(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def interrupted(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        raise KeyboardInterrupt
-
-    async def main() -> None:
-        with pytest.raises(KeyboardInterrupt):
-            await WebsocketCommunicator(interrupted, "/").connect()
-        communicator = ApplicationCommunicator(ask_and_answer, {})  # on another loop
-        await communicator.send_input({"type": "fast"})
-        assert await communicator.receive_output() == {"type": "fast"}
-        communicator.stop()
-
-    trio.run(main)
-    assert caplog.messages == [
-        "KeyboardInterrupt() has ended the asyncio loop of this test's applications"
-    ]
-
-
 def test_several_applications_of_one_test_share_one_loop(run: Run) -> None:
     loops = set()
 
