@@ -268,7 +268,8 @@ async def test_no_job_is_handled_twice_or_lost_but_by_a_killed_process(
     assert {process for process, number in begun if number in lost} <= {killed.process.pid}
     for command in (stopped, left):
         assert "cancels" not in command.output
-        assert "Traceback" in command.output  # of jobs that failed
+    # Of jobs that failed: the stopped process may have had none.
+    assert "Traceback" in stopped.output + left.output
 
 
 @pytest.mark.timeout(120)
