@@ -8,6 +8,7 @@ is at work, the clock is held.
 
 import contextvars
 import functools
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -49,7 +50,12 @@ def virtual_time(fn: Callable[P, Awaitable[T]]) -> Callable[P, T]:
     `acreate()` and `database_sync_to_async` in the test itself are in its transaction, too.
 
     In a test for trio, `autojump_clock` of pytest-trio does the same.
+
+    Raises:
+        TypeError: `fn` is no coroutine function.
     """
+    if not inspect.iscoroutinefunction(fn):
+        raise TypeError(f"virtual_time is for coroutine functions, and {fn!r} is none")
 
     @functools.wraps(fn)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

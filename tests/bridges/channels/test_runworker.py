@@ -453,6 +453,13 @@ def test_a_channel_that_nothing_handles_is_named_before_its_messages_are_lost(
         call("jobs", "mails")
 
 
+@override_settings(ASGI_APPLICATION=None)
+def test_a_project_without_an_application_is_told_so() -> None:
+    channel_layers.set("default", AsyncioLayer())
+    with pytest.raises(CommandError, match=r"^Cannot find ASGI_APPLICATION setting\.$"):
+        call("a")
+
+
 @override_settings(ASGI_APPLICATION="nowhere.application")
 def test_an_application_that_is_not_found_shows_why() -> None:
     channel_layers.set("default", AsyncioLayer())

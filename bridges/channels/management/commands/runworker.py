@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final
 
 import trio
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.autoreload import get_child_arguments
 
@@ -134,7 +135,12 @@ class Command(BaseCommand):
         if reload and lifeline is None:
             reload_forever(kill_after=timeout + KILL_MARGIN)
             return
-        application = get_default_application()
+        try:
+            application = get_default_application()
+        except ImproperlyConfigured as error:
+            if error.__cause__ is not None:
+                raise  # a module that can't be imported, whose traceback tells why
+            raise CommandError(str(error)) from error
         missing = without_consumer(application, options["channels"])
         if missing:
             raise CommandError(

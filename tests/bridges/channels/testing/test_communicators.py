@@ -818,3 +818,5 @@ def test_a_test_in_virtual_time_gives_back_and_raises_what_its_function_does() -
     assert not asyncio.iscoroutinefunction(double)
     with pytest.raises(ValueError, match="-1"):
         double(-1)
+    with pytest.raises(TypeError, match=r"virtual_time is for coroutine functions, and .*lambda"):
+        virtual_time(lambda: asyncio.sleep(1))
