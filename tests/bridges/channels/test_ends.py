@@ -395,7 +395,7 @@ class BrokenLayer:
 
 
 @pytest.mark.parametrize(
-    ("layer", "doing"),
+    ("broken", "doing"),
     [
         (BrokenLayer(), "waiting for a message of its channel layer"),
         (BrokenLayer(opens=False), "opening its channel"),
@@ -403,12 +403,12 @@ class BrokenLayer:
 )
 @pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer])
 def test_failure_of_the_layer_is_told_as_such(
-    layer: Any, doing: str, base: type[AsyncConsumer]
+    broken: Any, doing: str, base: type[AsyncConsumer]
 ) -> None:
     class Ours(base):  # type: ignore[misc, valid-type]
         pass
 
-    channel_layers.set("default", layer)
+    channel_layers.set("default", broken)
     with pytest.raises(AssertionError, match="no channel") as failure:
         exchange(Ours.as_asgi(), {"type": "chat", "path": "/"})
     assert failure.value.__notes__ == [f"in Ours, chat /, {doing}"]
