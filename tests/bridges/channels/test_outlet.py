@@ -179,8 +179,8 @@ async def test_handler_of_one_consumer_may_send_to_the_client_of_another(wrap: A
 
     class Room(WebsocketConsumer):
         def connect(self) -> None:
+            members.append(self)  # before the client, let in, may say something
             self.accept()
-            members.append(self)
 
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             for member in members:
