@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.checks import CheckMessage, run_checks
+from django.core.checks import CheckMessage, registry, run_checks
 from django.test import override_settings
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -18,6 +18,12 @@ from greenroom.bridges.django._checks import check_asgi_application
 OURS = "greenroom.bridges.django"
 STATICFILES = "django.contrib.staticfiles"
 OTHERS = [name for name in settings.INSTALLED_APPS if name != STATICFILES]
+
+
+@pytest.fixture(autouse=True)
+def no_checks_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django never forgets a check, and the applications register theirs in each test."""
+    monkeypatch.setattr(registry.registry, "registered_checks", set())
 
 
 @pytest.fixture
