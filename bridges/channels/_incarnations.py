@@ -21,6 +21,7 @@ from ...runtime._types import Message
 from ...runtime.restarting import RestartedInPlace, ScopeRestarts
 from ..asyncio._tasks import run_owner
 from ..threads import run_sync
+from ._ends import disconnect, end_children, handle_all
 from ._intake import Intake, let_others_run
 from ._threads import HandlerThreads, guarding
 from ._words import handling, note
@@ -135,7 +136,7 @@ class Incarnations:
 
     async def _live(self) -> None:
         if self._restart is None or await self._replace():
-            await self._consumer._handle_all(self._intake, self)
+            await handle_all(self._consumer, self._intake, self)
 
     async def _replace(self) -> bool:
         """Put a new instance in the place of the last; tell whether it is there."""
@@ -150,14 +151,14 @@ class Incarnations:
             try:
                 await _begin(consumer, restart.cause, previous)
             except BaseException:
-                await consumer._end_children()
+                await end_children(consumer)
                 raise
         except StopConsumer:
             return False
         except Exception as error:
             note(error, previous, handling(RESTARTING))
             if not self.go_on(error):
-                await previous._leave(RESTARTING, self._intake.mailbox)
+                await disconnect(previous, RESTARTING, self._intake.mailbox)
                 raise
             return False
         self._consumer = consumer

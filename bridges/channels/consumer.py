@@ -21,46 +21,36 @@ after the consumer has closed, is ignored. Unlike there only a hundred times: th
 raises `ClientDisconnected`, which ends the handler, though not the consumer.
 """
 
-import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, partial, update_wrapper
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 import trio
 
-from ...actors import Crash, Mailbox, Restart
-from ...runtime import CannotRestart, ClientDisconnected
+from ...actors import Crash, Restart
+from ...runtime import CannotRestart
 from ...runtime._types import Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour, speaks
 from ...runtime.layers import DONE
 from ...runtime.restarting import ANSWERED_ONCE, EXTENSION, INTENSITY, PERIOD
 from ...runtime.scopes import EVENTS, MESSAGES, ScopeActor
 from ..asyncio import call_app
-from ..asyncio._tasks import scope_is_cancelled
 from ..threads import Lease, run_sync
 from . import DEFAULT_CHANNEL_LAYER
 from ._children import Child, Children, check_function, name_of, on_hosted_loop, own_tasks
+from ._ends import GOODBYES, handle_all
 from ._handlers import find_handler, why_refused
 from ._handlers import get_handler_name as get_handler_name
 from ._incarnations import Incarnations, opts_in
-from ._intake import (
-    LAST,
-    DirectIntake,
-    Intake,
-    PumpedIntake,
-    open_pumps,
-    read,
-    source_of,
-)
+from ._intake import LAST, DirectIntake, Intake, PumpedIntake, open_pumps, source_of
 from ._layers_of_others import layer_for_here
 from ._outages import outage_of, receive_lastingly
 from ._outlet import DirectOutlet, Outlet, WrappedOutlet, sink_of
-from ._threads import HandlerThreads, guarding, live_pinned
+from ._threads import guarding, live_pinned
 from ._unheard import TURNING, Unheard
-from ._words import handling, note, whereabouts
+from ._words import note
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
 from .exceptions import StopConsumer
@@ -68,20 +58,6 @@ from .layers import BaseChannelLayer, get_channel_layer, takes_subscriptions
 from .utils import await_many_dispatch as await_many_dispatch
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
-
-logger = logging.getLogger("greenroom.channels")
-
-CANCELLED: Final[dict[str, Message]] = {"websocket": {"code": 1012}}  # the server is stopping
-
-# What a consumer is told after one of its handlers has failed: the connection will be closed.
-# These are the scopes of ASGI's own, whose clients come and leave.
-GOODBYES: Final[dict[str, Message]] = {
-    "http": {"type": "http.disconnect"},
-    "websocket": {"type": "websocket.disconnect", "code": 1011, "reason": ""},
-}
-
-
-CLEANUP: Final = 2.0  # seconds for `disconnect` of a consumer that is cancelled
 
 
 class AsyncConsumer:
@@ -217,119 +193,10 @@ class AsyncConsumer:
         """Let nobody send any more who can still do so."""
 
     def _live(self, intake: Intake) -> Awaitable[object]:
-        live: Callable[[], Awaitable[object]] = partial(self._handle_all, intake)
+        live: Callable[[], Awaitable[object]] = partial(handle_all, self, intake)
         if self._restarts and self.scope.get("type") not in ANSWERED_ONCE:
             live = Incarnations(self, intake).run
         return live_pinned(self, live) if self.pinned is True else live()
-
-    async def _handle_all(self, intake: Intake, incarnations: Incarnations | None = None) -> None:
-        """Handle messages to the end, or until another instance shall take this one's place."""
-        self._intake = intake
-        threads: HandlerThreads | None = None
-        if not self._sync and not trio.lowlevel.in_trio_task():
-            threads = HandlerThreads(self)
-            await threads.open()
-        error: BaseException | None = None
-        message: Message | None = None
-        try:
-            while True:
-                error, message = await read(intake, self, threads)
-                if (
-                    not isinstance(error, ClientDisconnected)
-                    or message is None
-                    or self.scope.get("type") not in GOODBYES
-                ):
-                    break
-                # The client has left, which is no failure: what it sent before is still
-                # handled, and at last its disconnect.
-                if message["type"] in LAST:
-                    return
-                self._unheard.begin_anew()
-                if threads is not None and threads.lease.used:
-                    await threads.renew(message)
-            if isinstance(error, StopConsumer):
-                return
-            if not isinstance(error, Exception):
-                await self._leave_at_once(error, message, intake.mailbox)
-                raise error
-            doing = intake.waits_for if message is None else handling(message)
-            note(error, self, doing)
-            if incarnations is not None and message is not None and incarnations.go_on(error):
-                return
-            await self._leave(message, intake.mailbox)
-            raise error
-        finally:
-            del error  # its traceback holds this frame: no reference cycle
-            try:
-                await self._end_children()
-            finally:
-                self._intake = None
-                if threads is not None:
-                    await threads.aclose(message)
-
-    async def _leave(
-        self, message: Message | None, mailbox: Mailbox, goodbye: Message | None = None
-    ) -> None:
-        """Clean up after the handler of `message` has failed, as if the client had left.
-
-        If it has, then it is told with the client's own code. A connection that failed
-        to begin has no end: then only the groups are left.
-        """
-        goodbye = goodbye or GOODBYES.get(self.scope.get("type", ""))
-        of_client = self._handler_names is not self._layer_handlers
-        kind = message.get("type") if message is not None and of_client else None
-        if goodbye is None or kind == goodbye["type"]:
-            return
-        while mailbox.depth(EVENTS):
-            unread = mailbox.get_nowait_from(EVENTS)
-            if unread.get("type") == goodbye["type"]:
-                goodbye = unread
-        try:
-            if kind == "websocket.connect":
-                await self._leave_groups()
-            else:
-                self._handler_names = self._client_handlers
-                await self.dispatch(dict(goodbye))
-        except (StopConsumer, ClientDisconnected):
-            return
-        except Exception as error:
-            # The first failure is the one that the server shall learn of.
-            note(error, self, handling(goodbye))
-            logger.exception("%s failed again while it was disconnected", type(self).__name__)
-
-    async def _leave_at_once(
-        self, error: BaseException, message: Message | None, mailbox: Mailbox
-    ) -> None:
-        """Clean up, in a limited time, when the consumer is cancelled; not for other `error`s."""
-        if isinstance(error, GeneratorExit | KeyboardInterrupt):
-            return
-        if message is not None:
-            logger.warning("cancelled %s", whereabouts(self, handling(message)))
-        # On a loop of ours its own code may have done it, which is a failure as any other.
-        own = not trio.lowlevel.in_trio_task() and on_hosted_loop() and not scope_is_cancelled()
-        if own and message is not None:
-            note(error, self, handling(message))
-        kind = self.scope.get("type", "")
-        if kind not in GOODBYES:
-            return
-        goodbye = GOODBYES[kind] | ({} if own else CANCELLED.get(kind, {}))
-        handled = message
-        if message is not None and message.get("type") == goodbye["type"] and not self._told:
-            handled, goodbye = None, message  # it was cancelled before its handler began
-        if trio.lowlevel.in_trio_task():
-            with trio.move_on_after(CLEANUP, shield=True) as scope:
-                await self._leave(handled, mailbox, goodbye)
-            late = scope.cancelled_caught
-        else:
-            try:
-                async with asyncio.timeout(CLEANUP):
-                    await self._leave(handled, mailbox, goodbye)
-                late = False
-            except TimeoutError:
-                late = True
-        if late:
-            words = whereabouts(self, handling(goodbye))
-            logger.error("cancelled again after %s seconds %s", CLEANUP, words)
 
     async def _leave_groups(self) -> None:
         """Leave the groups that the class has joined by itself."""
@@ -372,16 +239,6 @@ class AsyncConsumer:
         if self._children is None:
             self._children = Children(self._intake.crash_with)
         return self._children.start_soon(fn, args)
-
-    async def _end_children(self) -> None:
-        if self._children is None:
-            return
-        await self._children.aclose()
-        self._children = None
-        if self._intake is not None and self._intake.crash is not None:
-            (error, name), self._intake.crash = self._intake.crash, None
-            note(error, self, f"in its task {name}")
-            logger.error("a task failed while its consumer was ending", exc_info=error)
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message`.
