@@ -11,9 +11,15 @@ from typing import Final
 
 from ...runtime import describe
 from ...runtime._types import Message, Receive, Scope, Send
+from ._intake import let_others_run
 
 BODY: Final = b"Not Found"
 DENIAL: Final = "websocket.http.response"
+
+# uvicorn takes an application that has denied a WebSocket, and returns, for one that has
+# forgotten to answer, until it has noticed that the connection is closed, some turns of its
+# loop later: for every stray client it would log an error.
+TURNS: Final = 5
 
 logger = logging.getLogger("greenroom.channels.routing")
 
@@ -48,6 +54,9 @@ async def refuse(reason: str, scope: Scope, receive: Receive, send: Send) -> Non
     # The answer to HEAD says how long the body of GET would be.
     body = b"" if scope.get("method") == "HEAD" else BODY
     await send({"type": f"{kind}.response.body", "body": body})
+    if kind == "websocket.http":
+        for _ in range(TURNS):
+            await let_others_run()
 
 
 async def answer_lifespan(receive: Receive, send: Send) -> None:

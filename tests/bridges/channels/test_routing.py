@@ -1,5 +1,6 @@
 """Tests of routing by protocol, by path and by channel name."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -149,6 +150,27 @@ def test_path_outside_of_the_root_path_is_refused_too() -> None:
 def test_client_that_has_left_is_not_refused() -> None:
     gone = {"type": "websocket.disconnect", "code": 1006}
     assert exchange(ROUTER, {"type": "websocket", "path": "/nowhere", **SERVED}, gone) == []
+
+
+def test_server_that_notices_the_end_of_a_refusal_later_is_waited_for() -> None:
+    noticed: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def receive() -> dict[str, Any]:
+            return CONNECT
+
+        async def send(message: dict[str, Any]) -> None:
+            # As uvloop, which writes after one turn and tells that it has closed in the next.
+            if message["type"].endswith("body"):
+                loop.call_soon(loop.call_soon, noticed.append, "closed")
+
+        await ROUTER({"type": "websocket", "path": "/nowhere", **SERVED, **DENIAL}, receive, send)
+        noticed.append("returned")
+
+    asyncio.run(main())
+    assert noticed == ["closed", "returned"]
 
 
 def test_path_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
