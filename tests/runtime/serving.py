@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
+import pytest
 import trio
 import trio.testing
 import trio_websocket
@@ -129,3 +130,12 @@ async def open_websocket(
         )
         async with websocket:
             yield websocket
+
+
+async def close_code(websocket: trio_websocket.WebSocketConnection) -> int:
+    """Wait until the server closes, and give its code."""
+    with pytest.raises(trio_websocket.ConnectionClosed) as closed:
+        await websocket.get_message()
+    assert closed.value.reason is not None
+    code: int = closed.value.reason.code
+    return code

@@ -57,6 +57,11 @@ def test_a_malformed_handover_is_refused(text: str) -> None:
         Handover.parse(text)
 
 
+def stubborn(handover: Handover) -> list[str]:
+    """Give the command of a child that does not stop."""
+    return [sys.executable, "-c", STUBBORN, str(handover)]
+
+
 async def read_pid(listener: socket.socket) -> int:
     while True:
         async with await trio.open_tcp_stream(*listener.getsockname()) as stream:
@@ -70,13 +75,10 @@ async def test_a_child_that_does_not_stop_is_killed_and_replaced(
 ) -> None:
     [listener] = open_tcp("127.0.0.1", 0)
 
-    def command(handover: Handover) -> list[str]:
-        return [sys.executable, "-c", STUBBORN, str(handover)]
-
     with listener:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                partial(run_reloading, command, [listener], Watch((tmp_path,)), kill_after=0.05)
+                partial(run_reloading, stubborn, [listener], Watch((tmp_path,)), kill_after=0.05)
             )
             first = await read_pid(listener)
             (tmp_path / "changed.py").write_text("")
@@ -96,13 +98,10 @@ async def test_a_second_signal_ends_the_patience_with_a_child_at_once(
 ) -> None:
     [listener] = open_tcp("127.0.0.1", 0)
 
-    def command(handover: Handover) -> list[str]:
-        return [sys.executable, "-c", STUBBORN, str(handover)]
-
     with listener:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                partial(run_reloading, command, [listener], Watch((tmp_path,)), kill_after=inf)
+                partial(run_reloading, stubborn, [listener], Watch((tmp_path,)), kill_after=inf)
             )
             child = await read_pid(listener)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -9,8 +9,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runtime.serving import RawClient, Site, StartSite, get, open_websocket
-from trio_websocket import ConnectionClosed, WebSocketConnection
+from tests.runtime.serving import RawClient, Site, StartSite, close_code, get, open_websocket
 
 from greenroom.actors import Crash, Normal, Shutdown, flatten
 from greenroom.runtime import (
@@ -111,15 +110,6 @@ async def send_text(send: Send, value: object) -> None:
 
 def messages_of(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == level]
-
-
-async def close_code(websocket: WebSocketConnection) -> int:
-    """Wait until the server closes, and give its code."""
-    with pytest.raises(ConnectionClosed) as closed:
-        await websocket.get_message()
-    assert closed.value.reason is not None
-    code: int = closed.value.reason.code
-    return code
 
 
 def client_text(payload: str) -> bytes:

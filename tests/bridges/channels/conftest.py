@@ -1,6 +1,7 @@
 """What the tests of this bridge share."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,3 +17,18 @@ def layer() -> Iterator[InMemoryChannelLayer]:
     channel_layers.backends.pop("default", None)
     if old is not None:
         channel_layers.set("default", old)
+
+
+@pytest.fixture
+def leases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """When consumers have taken threads for their handlers, and given them back."""
+    noted: list[str] = []
+
+    @contextmanager
+    def guard(_who: object) -> Iterator[None]:
+        noted.append("taken")
+        yield
+        noted.append("given back")
+
+    monkeypatch.setattr("greenroom.bridges.channels._threads.database_guard", guard)
+    return noted

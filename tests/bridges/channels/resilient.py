@@ -16,7 +16,6 @@ from tests.bridges.channels.serving import (
     served,
     served_on_asyncio,
 )
-from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from greenroom.actors import Crash, Restart
 from greenroom.bridges.channels.consumer import AsyncConsumer, SyncConsumer
@@ -185,15 +184,6 @@ PLACES = pytest.mark.parametrize(
 def a_subclass_of(base: Any) -> Any:
     """Make a class whose diary is its own."""
     return type("Consumer", (base,), {})
-
-
-async def close_code(websocket: WebSocketConnection) -> int:
-    """Wait until the server closes, and give its code."""
-    with pytest.raises(ConnectionClosed) as closed:
-        await websocket.get_message()
-    assert closed.value.reason is not None
-    code: int = closed.value.reason.code
-    return code
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:

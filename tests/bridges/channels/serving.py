@@ -105,6 +105,18 @@ async def served_on_asyncio(app: Any) -> AsyncIterator[str]:
             await trio.to_thread.run_sync(thread.join, 10)
 
 
+def middleware(app: Any) -> Any:
+    """Wrap `send`, as a middleware for cookies does."""
+
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        async def wrapped(message: dict[str, Any]) -> None:
+            await send(message)
+
+        await app(scope, receive, wrapped)
+
+    return outer
+
+
 def open_websocket(
     address: str, path: str, extra_headers: list[tuple[bytes, bytes]] | None = None
 ) -> AbstractAsyncContextManager[WebSocketConnection]:

@@ -5,8 +5,8 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Self
 
 import pytest
@@ -25,7 +25,6 @@ from tests.bridges.channels.resilient import (
     SyncAdds,
     TrioAdds,
     a_subclass_of,
-    close_code,
     never,
     served_here,
     wait,
@@ -39,6 +38,7 @@ from tests.bridges.channels.serving import (
     say,
 )
 from tests.django_project.models import Log
+from tests.runtime.serving import close_code
 
 from greenroom.actors import Crash, Normal, Restart
 from greenroom.bridges.asyncio import hosted, open_hosted_loop
@@ -320,18 +320,9 @@ async def test_a_transaction_left_open_by_a_crash_is_lost_before_the_next_instan
 
 
 async def test_the_calls_of_a_hook_share_a_thread_and_give_it_back(
-    database: None, monkeypatch: pytest.MonkeyPatch
+    database: None, leases: list[str]
 ) -> None:
-    leases: list[str] = []
     threads: list[int] = []
-
-    @contextmanager
-    def guard(_who: object) -> Iterator[None]:
-        leases.append("taken")
-        yield
-        leases.append("given back")
-
-    monkeypatch.setattr("greenroom.bridges.channels._threads.database_guard", guard)
 
     class Asks(Async):
         async def restarted(self, cause: Crash, previous: Self) -> None:

@@ -24,7 +24,6 @@ from tests.bridges.channels.resilient import (
     SyncAdds,
     a_subclass_of,
     checkpoint,
-    close_code,
     never,
     served_here,
     wait,
@@ -38,6 +37,7 @@ from tests.bridges.channels.serving import (
     say,
 )
 from tests.commands import get_tcp
+from tests.runtime.serving import close_code
 
 from greenroom.actors import Restart
 from greenroom.bridges.asyncio import hosted, open_hosted_loop

@@ -11,6 +11,7 @@ import pytest
 import trio
 from asgiref.sync import async_to_sync, sync_to_async
 from tests.bridges.channels.serving import (
+    middleware,
     open_websocket,
     say,
     served,
@@ -102,18 +103,6 @@ async def test_what_is_wrong_with_a_message_is_raised_by_the_handler() -> None:
 
 Serve = Callable[[Any], AbstractAsyncContextManager[str]]
 SERVERS = pytest.mark.parametrize("serve", [served, served_on_asyncio])
-
-
-def middleware(app: Any) -> Any:
-    """Wrap `send`, as a middleware for cookies does."""
-
-    async def outer(scope: Any, receive: Any, send: Any) -> None:
-        async def wrapped(message: dict[str, Any]) -> None:
-            await send(message)
-
-        await app(scope, receive, wrapped)
-
-    return outer
 
 
 class Reachable(WebsocketConsumer):

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from tests.bridges.channels.serving import (
     OthersWebSocket,
     exchange,
+    middleware,
     open_websocket,
     refusal,
     served,
     served_on_asyncio,
 )
-from trio_websocket import ConnectionClosed
+from tests.runtime.serving import close_code
 
 from greenroom.bridges.channels._unheard import CLOSED, MAX_UNHEARD, Unheard
 from greenroom.bridges.channels.consumer import AsyncConsumer
@@ -87,18 +88,6 @@ async def leave_early(story: Any, serve: Serve, *texts: str, wrap: Any = None) -
             await websocket.aclose(4002)
         story.client_left.set()
         assert await trio.to_thread.run_sync(story.ended.wait, 10)
-
-
-def middleware(app: Any) -> Any:
-    """Wrap `send`, as a middleware for cookies does."""
-
-    async def outer(scope: Any, receive: Any, send: Any) -> None:
-        async def wrapped(message: dict[str, Any]) -> None:
-            await send(message)
-
-        await app(scope, receive, wrapped)
-
-    return outer
 
 
 @SERVERS
@@ -230,10 +219,7 @@ async def test_consumer_that_has_closed_may_go_on_sending_in_vain(
         open_websocket(address, "/") as websocket,
     ):
         await websocket.send_message("close")
-        with pytest.raises(ConnectionClosed) as closed:
-            await websocket.get_message()
-        assert closed.value.reason is not None
-        assert closed.value.reason.code == 4001
+        assert await close_code(websocket) == 4001
     assert Closes.codes == [4001]
     # The last one comes from the group, if it came before the client had closed, too.
     expected = [f"websocket.{name} is ignored: {CLOSED}" for name in ("send", "close", "send")]

@@ -16,13 +16,6 @@ from greenroom.bridges.asyncio import open_hosted_loop
 from greenroom.bridges.threads import Lease, ThreadPool, run_sync
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPool]:
-    pool = ThreadPool(2, name="test")
-    yield pool
-    pool.close()
-
-
 async def test_all_sync_to_async_calls_of_a_block_share_one_thread(pool: ThreadPool) -> None:
     async def handler() -> set[threading.Thread]:
         async with Lease(pool) as lease:

@@ -18,13 +18,6 @@ from greenroom.bridges.threads import Lease, NoThreadToPin, ThreadPool, call_hom
 kept = threading.local()
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPool]:
-    pool = ThreadPool(2, name="pinned")
-    yield pool
-    pool.close()
-
-
 async def use_all(pool: ThreadPool) -> None:
     """Use both threads at the same time, so that none is still at something else."""
     both = threading.Barrier(2)
@@ -60,7 +53,7 @@ async def test_pinned_thread_counts_while_nothing_is_called(pool: ThreadPool) ->
 async def test_last_thread_cannot_be_pinned(pool: ThreadPool) -> None:
     async with Lease(pool, pinned=True) as first, Lease(pool, pinned=True) as second:
         await run_sync(int, pool=first)
-        with pytest.raises(NoThreadToPin, match=r"1 of the 2 threads of the pool 'pinned' are pin"):
+        with pytest.raises(NoThreadToPin, match=r"1 of the 2 threads of the pool 'test' are pin"):
             await run_sync(int, pool=second)
         assert await run_sync(int, pool=pool) == 0
     async with Lease(pool, pinned=True) as third:
@@ -83,7 +76,7 @@ async def test_the_log_warns_when_one_thread_is_left(caplog: pytest.LogCaptureFi
         await run_sync(int, pool=second)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith("2 of the 3 threads of the pool 'pinned' are pinned")
+    assert record.getMessage().startswith("2 of the 3 threads of the pool 'test' are pinned")
     pool.close()
 
 

@@ -66,13 +66,6 @@ with_a_loop = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPool]:
-    pool = ThreadPool(2, name="test")
-    yield pool
-    pool.close()
-
-
 async def pass_on() -> None:
     """Wait a moment in the flavour that runs."""
     if trio.lowlevel.in_trio_task():
