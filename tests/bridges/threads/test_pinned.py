@@ -76,7 +76,7 @@ async def test_the_log_warns_when_one_thread_is_left(caplog: pytest.LogCaptureFi
         await run_sync(int, pool=second)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith("2 of the 3 threads of the pool 'test' are pinned")
+    assert record.getMessage().startswith("2 of the 3 threads of the pool 'pinned' are pinned")
     pool.close()
 
 
