@@ -12,10 +12,10 @@ from typing import Final, TypeAlias, final
 from ._errors import RemoteProtocolError
 from ._site import Site
 from ._transport import Transport
-from ._types import Scope
+from ._types import Address, Scope
 from .http import BodyChunk, RequestHead, RequestParser, error_response
 from .http._scope import HttpScope
-from .scopes import EVENTS
+from .scopes import EVENTS, describe
 from .websocket import State, WebSocketSession, refuse_handshake
 from .websocket._closing import INTERNAL_ERROR, RESTART, TRY_AGAIN_LATER
 from .websocket._scope import WebSocketScope
@@ -26,7 +26,6 @@ UNREAD_BYTES: Final = 262_144  # the same in bytes
 logger = logging.getLogger("greenroom.server")
 
 Event: TypeAlias = object  # RequestHead, BodyChunk, EndOfRequest or RemoteProtocolError
-Address: TypeAlias = "tuple[str, int | None] | None"
 
 
 @final
@@ -39,9 +38,10 @@ class Connection:
         "_client",
         "_parser",
         "_paused",
+        "_proxies",
         "_read_at",
-        "_scheme",
         "_scope",
+        "_secure",
         "_server",
         "_since",
         "_unread",
@@ -64,7 +64,9 @@ class Connection:
         self.transport = transport
         self._client = client
         self._server = server
-        self._scheme = "s" if secure else ""
+        self._secure = secure
+        # Set if the peer is a proxy that is trusted to tell for whom it asks.
+        self._proxies = site.proxies if site.proxies and site.proxies.trusts(client) else None
         self._parser = RequestParser(site.config.request_limits)
         self._scope: HttpScope | None = None  # the request being answered
         self._websocket: WebSocketScope | None = None
@@ -200,15 +202,15 @@ class Connection:
         self.site.start(actor)
 
     def _begin_websocket(self, head: RequestHead) -> None:
+        scope = self._describe(head, "websocket")
         try:
             session = WebSocketSession(
                 head, self.site.config.websocket_limits, self.site.default_headers
             )
         except RemoteProtocolError as error:
             answer = refuse_handshake(error, self.site.default_headers)
-            self._end_with_answer(answer, error.status, error.reason)
+            self._end_with_answer(answer, error.status, error.reason, describe(scope))
             return
-        scope = self._describe(head, "websocket")
         scope["subprotocols"] = session.subprotocols
         scope["extensions"] = {"websocket.http.response": {}}
         actor = WebSocketScope(self.site.app, scope, session, self)
@@ -225,18 +227,21 @@ class Connection:
 
     def _describe(self, head: RequestHead, kind: str) -> Scope:
         root_path = self.site.config.root_path
+        client, secure = self._client, self._secure
+        if self._proxies is not None:
+            client, secure = self._proxies.find_client(head.headers, client, secure=secure)
         return {
             "type": kind,
             "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": head.http_version,
-            "scheme": ("http" if kind == "http" else "ws") + self._scheme,
+            "scheme": ("http" if kind == "http" else "ws") + ("s" if secure else ""),
             # The whole path, mount point included, as ASGI 2.4 words it.
             "path": root_path + head.path,
             "raw_path": root_path.encode() + head.raw_path,
             "query_string": head.query_string,
             "root_path": root_path,
             "headers": head.headers,
-            "client": self._client,
+            "client": client,
             "server": self._server,
             "state": self.site.state.copy(),
             "extensions": {},
@@ -255,11 +260,11 @@ class Connection:
 
     def _end_with(self, status: int, reason: str) -> None:
         self._end_with_answer(
-            error_response(status, reason, self.site.default_headers), status, reason
+            error_response(status, reason, self.site.default_headers), status, reason, self
         )
 
-    def _end_with_answer(self, answer: bytes, status: int, reason: str) -> None:
-        logger.info("refused %s: %d %s", self, status, reason)
+    def _end_with_answer(self, answer: bytes, status: int, reason: str, who: object) -> None:
+        logger.info("refused %s: %d %s", who, status, reason)
         self.transport.write(answer)
         self._close(linger=True)
 

@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
 from ..actors import ActorRef, DynamicSupervisor
+from ._forwarded import ForwardedHeader, TrustedProxies
 from ._types import App, Scope
 from .http import Headers, RequestLimits, render_date
 from .lifespan import LifespanMode
@@ -59,6 +60,14 @@ class ServerConfig:
 
     Args:
         root_path: where a proxy mounts the application; put in front of each path.
+        forwarded_allow_ips: the proxies that are believed when they tell who the client is
+            and whether it speaks TLS: addresses and networks, "unix" for peers that have no
+            address, as those of a Unix socket, "*" for every peer; or one string of them,
+            with commas. None by default: a proxy that was not told to write these headers
+            hands on what a client wrote. "*" is for peers alone: the last entry of a list
+            counts then, or the last before those of the networks that are named beside it.
+        forwarded_header: where proxies tell it: "x-forwarded-for", with the scheme in
+            X-Forwarded-Proto, or "forwarded", which has both. The other one is not read.
         lifespan: "on" asks for ASGI's lifespan and fails without it, "off" never asks,
             "auto" asks and goes on without.
         keep_alive_timeout: an idle connection is closed after this; 5, as uvicorn's, is
@@ -91,6 +100,8 @@ class ServerConfig:
     """
 
     root_path: str = ""
+    forwarded_allow_ips: Collection[str] = ()
+    forwarded_header: ForwardedHeader = "x-forwarded-for"
     lifespan: LifespanMode = "auto"
     keep_alive_timeout: float = 5.0
     head_timeout: float = 10.0
@@ -115,6 +126,7 @@ class ServerConfig:
             raise ValueError(
                 f"root_path is {self.root_path!r}; it must begin with a slash and end with none"
             )
+        TrustedProxies(self.forwarded_allow_ips, self.forwarded_header)  # or a ValueError
         for name in TIMEOUTS:
             if not getattr(self, name) >= 0:  # NaN is not, either
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 0 or more")
@@ -141,6 +153,7 @@ class Site:
         "default_headers",
         "left",
         "now",
+        "proxies",
         "running",
         "state",
         "stopping",
@@ -152,6 +165,7 @@ class Site:
     ) -> None:
         self.app = app
         self.config = config
+        self.proxies = TrustedProxies(config.forwarded_allow_ips, config.forwarded_header)
         self.state = state
         self.supervisor = supervisor
         self.connections: set[Connection] = set()

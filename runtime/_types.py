@@ -11,3 +11,5 @@ Message: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[object]]
+# Host and port of a scope's client or server; a Unix socket has a path and no port.
+Address: TypeAlias = tuple[str, int | None] | None

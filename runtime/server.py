@@ -22,12 +22,12 @@ import trio
 
 from ..actors import Actor, ActorRef, ExitReason, open_dynamic_supervisor
 from . import _pump
-from ._connection import Address, Connection
+from ._connection import Connection
 from ._pump import Pump
 from ._site import ServerConfig, Site
 from ._stream import StreamTransport
 from ._transport import SocketTransport
-from ._types import App
+from ._types import Address, App
 from .lifespan import LifespanFailed, open_lifespan
 from .listeners import describe as describe_listener
 from .scopes import ScopeActor, scope_ended

@@ -5,13 +5,14 @@ defaults themselves stand in `ServerConfig` and nowhere else.
 """
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 import click
 
 from ...runtime import RequestLimits, ServerConfig, WebSocketLimits
+from ...runtime._forwarded import FORWARDED_HEADERS, LOCAL_PROXIES
 from ...runtime.listeners import BACKLOG
 from ...runtime.reloading import Handover, Watch
 from ..threads import default_pool
@@ -74,6 +75,24 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--root-path", default=DEFAULTS.root_path, help="Path that a proxy mounts APP under."
+    ),
+    click.option(
+        "--proxy-headers/--no-proxy-headers",
+        default=None,
+        help="Take the client's address and scheme from headers of a trusted proxy."
+        "  [default: no, unless proxies are named]",
+    ),
+    click.option(
+        "--forwarded-allow-ips",
+        metavar="LIST",
+        envvar="FORWARDED_ALLOW_IPS",
+        help="Proxies that are trusted: addresses, networks, unix, * for every peer."
+        f"  [default: $FORWARDED_ALLOW_IPS or {LOCAL_PROXIES}]",
+    ),
+    click.option(
+        "--forwarded-header",
+        type=click.Choice(FORWARDED_HEADERS),
+        help=f"The header they write.  [default: {DEFAULTS.forwarded_header}]",
     ),
     click.option(
         "--lifespan",
@@ -225,6 +244,8 @@ def check_usage(given: Given) -> None:
     for name in ("reload_dir", "reload_include", "reload_exclude"):
         if given[name] and not given["reload"]:
             raise click.UsageError(f"--{name.replace('_', '-')} needs --reload")
+    if given["forwarded_header"] and not trusted_proxies(given):
+        raise click.UsageError("--forwarded-header needs --proxy-headers")
     if given["ssl_keyfile"] and not given["ssl_certfile"]:
         raise click.UsageError("--ssl-keyfile needs --ssl-certfile")
     if len(set(given["fd"])) < len(given["fd"]):
@@ -233,6 +254,18 @@ def check_usage(given: Given) -> None:
         default_pool()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def trusted_proxies(given: Given) -> Collection[str]:
+    """Give the proxies to trust: with none named, and no word that there are any, none."""
+    named: str | None = given["forwarded_allow_ips"]
+    match given["proxy_headers"], named:
+        case (False, _) | (None, None):
+            return DEFAULTS.forwarded_allow_ips
+        case _, None:
+            return LOCAL_PROXIES
+        case _:
+            return named
 
 
 def graceful_timeout(given: Given) -> float:
@@ -252,6 +285,8 @@ def server_config(given: Given) -> ServerConfig:
     try:
         return ServerConfig(
             root_path=given["root_path"],
+            forwarded_allow_ips=trusted_proxies(given),
+            forwarded_header=given["forwarded_header"] or DEFAULTS.forwarded_header,
             lifespan=given["lifespan"],
             keep_alive_timeout=given["timeout_keep_alive"],
             head_timeout=given["timeout_request_head"],
