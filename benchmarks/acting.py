@@ -86,13 +86,13 @@ BENCHMARKS = (
     row(
         "tell-1",
         "one message, told singly: after each the sender lets others run",
-        programs("tell", 1),
+        programs("tell_each", 1, 1),
         20_000,
     ),
     row(
         "tell-10",
         "one message, told in bursts of 10",
-        programs("tell", 10),
+        programs("tell_each", 1, 10),
         100_000,
         floor=0.75,
         budget=2,
@@ -100,7 +100,7 @@ BENCHMARKS = (
     row(
         "tell-1000",
         "one message, told in bursts of 1000",
-        programs("tell", 1000),
+        programs("tell_each", 1, 1000),
         200_000,
         floor=0.29,
         budget=2,
@@ -109,7 +109,7 @@ BENCHMARKS = (
         "fan-out-100",
         "one message, told to each of 100 actors in turn",
         (
-            *programs("fan_out", 100),
+            *programs("tell_each", 100, 1),
             Program("Greenroom, group", GREENROOM, "fan_out_in_group", (100,)),
         ),
         50_000,
@@ -118,7 +118,7 @@ BENCHMARKS = (
         "fan-out-1000",
         "one message, told to each of 1000 actors in turn",
         (
-            *programs("fan_out", 1000),
+            *programs("tell_each", 1000, 1),
             Program("Greenroom, group", GREENROOM, "fan_out_in_group", (1000,)),
         ),
         50_000,

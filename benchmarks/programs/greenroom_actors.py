@@ -93,26 +93,17 @@ async def hop(size: int) -> float:
     return cost.each
 
 
-async def tell(size: int, burst: int) -> float:
-    """Tell one actor `burst` messages, let others run, and so on."""
-    return await _tell_each(size, 1, burst)
-
-
-async def fan_out(size: int, receivers: int) -> float:
-    """Tell each of `receivers` actors the same, let others run, and so on."""
-    return await _tell_each(size, receivers, 1)
-
-
-async def _tell_each(size: int, receivers: int, burst: int) -> float:
+async def tell_each(size: int, receivers: int, burst: int) -> float:
+    """Tell each of `receivers` actors `burst` messages, let others run, and so on."""
     async with open_actor_system("bench") as system:
         counters, refs = await _start_counters(system, receivers)
 
-        def tell_each() -> None:
+        def tell() -> None:
             for ref in refs:
                 for _ in range(burst):
                     ref.tell("news")
 
-        return await _cost_of(tell_each, size, receivers * burst, counters)
+        return await _cost_of(tell, size, receivers * burst, counters)
 
 
 async def fan_out_in_group(size: int, receivers: int) -> float:

@@ -74,17 +74,8 @@ def hop(size: int) -> float:
     return cost.each
 
 
-def tell(size: int, burst: int) -> float:
-    """Tell one thread `burst` messages, let others run, and so on."""
-    return _tell_each(size, 1, burst)
-
-
-def fan_out(size: int, receivers: int) -> float:
-    """Tell each of `receivers` threads the same, let others run, and so on."""
-    return _tell_each(size, receivers, 1)
-
-
-def _tell_each(size: int, receivers: int, burst: int) -> float:
+def tell_each(size: int, receivers: int, burst: int) -> float:
+    """Tell each of `receivers` threads `burst` messages, let others run, and so on."""
     turns = -(-size // (receivers * burst))
     messages = turns * receivers * burst
     handled = count(1)

@@ -85,17 +85,8 @@ async def hop(size: int) -> float:
     return cost.each
 
 
-async def tell(size: int, burst: int) -> float:
-    """Tell one task `burst` messages, let others run, and so on."""
-    return await _tell_each(size, 1, burst)
-
-
-async def fan_out(size: int, receivers: int) -> float:
-    """Tell each of `receivers` tasks the same, let others run, and so on."""
-    return await _tell_each(size, receivers, 1)
-
-
-async def _tell_each(size: int, receivers: int, burst: int) -> float:
+async def tell_each(size: int, receivers: int, burst: int) -> float:
+    """Tell each of `receivers` tasks `burst` messages, let others run, and so on."""
     handled = 0
 
     def receive(_: object) -> None:
