@@ -1,31 +1,17 @@
 """The layers of channels_redis below our consumers, on our server, and as they are."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.bridges.channels.launching import run_alone
 
 PROGRAM = Path(__file__).with_name("visit_redis")
 
 
 @pytest.fixture(scope="module")
 def heard(valkey_url: str) -> list[str]:
-    """What the program printed; it has to end by itself and without complaints."""
-    environment = {
-        name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"
-    }
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), valkey_url],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
-    return ended.stdout.splitlines()
+    """What the program printed."""
+    return run_alone(PROGRAM, valkey_url)
 
 
 @pytest.mark.parametrize("alias", ["core", "pubsub"])

@@ -2,10 +2,7 @@
 
 import asyncio
 import logging
-import os
 import ssl
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from tests.bridges.channels.launching import run_alone
 from tests.bridges.channels.working import AsyncioLayer, Jobs, job, recording
 
 from greenroom.bridges.asyncio import TaskCancelled, open_hosted_loop
@@ -576,20 +574,8 @@ async def test_failure_of_the_servers_own_receive_ends_the_consumer(
 
 @pytest.fixture(scope="module")
 def heard() -> list[str]:
-    """What the program printed; it has to end by itself and without complaints."""
-    environment = {
-        name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"
-    }
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
-    return ended.stdout.splitlines()
+    """What the program printed."""
+    return run_alone(PROGRAM)
 
 
 def test_consumers_on_channels_redis_hear_what_is_sent_after_a_restart_of_the_server(

@@ -23,23 +23,12 @@ SERVERS: Final = {
 }
 
 
-class Running:
+class Running(Launched):
     """The application on one server."""
-
-    def __init__(self, name: str, launched: Launched) -> None:
-        self.name = name
-        self.port = launched.port
-        self.process = launched.process
-        self._launched = launched
-
-    @property
-    def output(self) -> str:
-        """What the server has written."""
-        return self._launched.output
 
     def journal(self, about: str) -> list[list[Any]]:
         """What the application has written down about one thing."""
-        lines = (self._launched.folder / "journal").read_text().splitlines()
+        lines = (self.folder / "journal").read_text().splitlines()
         return [words for first, *words in map(json.loads, lines) if first == about]
 
     async def noted(self, about: str, *lines: Any) -> None:
@@ -83,5 +72,5 @@ def run(name: str, folder: Path) -> Iterator[Running]:
     (folder / "journal").touch()
     # Its settings are the application's own.
     environment = {"JOURNAL": str(folder / "journal"), "DJANGO_SETTINGS_MODULE": ""}
-    with launch(SERVERS[name], folder, environment) as launched:
-        yield Running(name, launched)
+    with launch(Running, name, SERVERS[name], folder, environment) as running:
+        yield running

@@ -40,24 +40,13 @@ SERVERS: Final[dict[str, Sequence[str]]] = {
 }
 
 
-class World:
+class World(Launched):
     """The project on one server."""
-
-    def __init__(self, name: str, launched: Launched) -> None:
-        self.name = name
-        self.port = launched.port
-        self.process = launched.process
-        self._launched = launched
-
-    @property
-    def output(self) -> str:
-        """What the server has written."""
-        return self._launched.output
 
     def journal(self) -> list[list[Any]]:
         """What the project has written down, a list of words for each line."""
         try:
-            lines = (self._launched.folder / "journal").read_text().splitlines()
+            lines = (self.folder / "journal").read_text().splitlines()
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in lines]
@@ -114,8 +103,8 @@ async def open_world(name: str, folder: Path, database: Path) -> AsyncIterator[W
         "WORLD_JOURNAL": str(folder / "journal"),
     }
     shutil.copy(database, folder / "database")
-    with launch(SERVERS[name], folder, environment) as launched:
-        yield World(name, launched)
+    with launch(World, name, SERVERS[name], folder, environment) as world:
+        yield world
 
 
 async def end_of(websocket: WebSocketConnection) -> list[Any]:
