@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.projects import write_project
 
 INSTALL = """\
 from greenroom.bridges.channels import install_as_channels
@@ -39,13 +40,6 @@ application = ProtocolTypeRouter(
 )
 """
 
-MANAGE = """\
-import os, sys
-from django.core.management import execute_from_command_line
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "website.settings")
-execute_from_command_line(sys.argv)
-"""
-
 
 def finish(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run Python, with warnings as errors, to its end."""
@@ -72,12 +66,8 @@ def run(code: str, cwd: Path) -> str:
 @pytest.fixture
 def website(tmp_path: Path) -> Path:
     """A Django project whose package calls `install_as_channels` in its `__init__.py`."""
-    package = tmp_path / "website"
-    package.mkdir()
-    (package / "__init__.py").write_text(INSTALL)
-    (package / "settings.py").write_text(SETTINGS)
-    (package / "asgi.py").write_text(ASGI)
-    (tmp_path / "manage.py").write_text(MANAGE)
+    files = {"__init__.py": INSTALL, "settings.py": SETTINGS, "asgi.py": ASGI}
+    write_project(tmp_path, "website", {f"website/{name}": text for name, text in files.items()})
     return tmp_path
 
 

@@ -20,8 +20,10 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import override_settings
 from tests.commands import PATIENCE, Command, get_tcp
+from tests.projects import write_project
+from tests.runtime import serving
 from tests.runtime.serving import open_websocket
-from trio_websocket import ConnectionClosed, WebSocketConnection
+from trio_websocket import WebSocketConnection
 
 from greenroom.bridges.django.management.commands.runserver import Command as RunserverCommand
 from greenroom.runtime import ServerConfig
@@ -30,12 +32,6 @@ pytestmark = pytest.mark.timeout(120)  # each test starts processes
 
 # A project whose consumers write a row when their client goes.
 PROJECT = {
-    "manage.py": """
-import os, sys
-os.environ["DJANGO_SETTINGS_MODULE"] = "notes.settings"
-from django.core.management import execute_from_command_line
-execute_from_command_line(sys.argv)
-""",
     "notes/__init__.py": "",
     "notes/settings.py": """
 from pathlib import Path
@@ -112,10 +108,7 @@ Start: TypeAlias = Callable[..., Awaitable[tuple[Command, int]]]
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The project's folder."""
-    for name, content in PROJECT.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(content)
+    write_project(tmp_path, "notes", PROJECT)
     with closing(sqlite3.connect(tmp_path / "db")) as database, database:
         database.execute("create table notes_note (id integer primary key, text varchar)")
     return tmp_path
@@ -169,11 +162,8 @@ async def open_tabs(port: int, path: str = "/writing") -> AsyncIterator[list[Web
 
 
 async def close_code(tab: WebSocketConnection) -> int:
-    with trio.fail_after(PATIENCE), pytest.raises(ConnectionClosed) as closed:
-        await tab.get_message()
-    assert closed.value.reason is not None
-    code: int = closed.value.reason.code
-    return code
+    with trio.fail_after(PATIENCE):
+        return await serving.close_code(tab)
 
 
 def notes(project: Path) -> list[str]:
