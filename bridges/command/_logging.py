@@ -4,11 +4,25 @@ The loggers are `greenroom` and those below it; `greenroom.access` has a line fo
 answered request and for each step of a WebSocket. An application that configures
 `greenroom` by itself, as Django's LOGGING can, overrides what is set here, since it is
 imported later.
+
+Records of other loggers that no handler takes are written in the same form, and with the
+logger's name, where Python would write a bare line. No handler is put in anybody's way for
+that: the root logger stays as it is, so that `logging.basicConfig` works.
+
+Times are those of the clock on the wall. Django makes its TIME_ZONE that of the process,
+when the application is imported; but these lines stand beside those of `--reload`, whose
+process never imports it, and beside those of other programs on the machine.
 """
 
 import logging
-from typing import Final, TypeAlias
+import os
+import sys
+import time
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import Final, TypeAlias, final
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from ...runtime import Access
 
@@ -18,18 +32,87 @@ Level: TypeAlias = str
 # What a WebSocket did, in words for its line.
 _STEPS: Final = {"accept": "accepted", "reject": "rejected", "close": "closed"}
 
+OURS: Final = "%(asctime)s %(levelname)-8s %(message)s"
+OTHERS: Final = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
+
+LOCAL_TIME: Final = Path("/etc/localtime")
+
 access_logger = logging.getLogger("greenroom.access")
+
+
+@final
+class LineFormatter(logging.Formatter):
+    """Makes lines whose times are those of the time zone in which it was made."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__(form)
+        self._zone = machine_zone()
+        self.converter = self._time_of
+
+    def _time_of(self, seconds: float | None) -> time.struct_time:
+        return datetime.fromtimestamp(seconds or 0, self._zone).timetuple()
+
+
+def machine_zone() -> tzinfo | None:
+    """Give the time zone of this process, which `time.localtime` forgets when TZ is set anew."""
+    name = os.environ.get("TZ")
+    try:
+        if name is not None:
+            return ZoneInfo(name.removeprefix(":"))
+        with LOCAL_TIME.open("rb") as file:
+            return ZoneInfo.from_file(file)
+    except (OSError, ValueError, LookupError):
+        # A zone by its rule, as `EST5EDT,M3.2.0,M11.1.0`, or none at all: the hours that
+        # it is ahead by now.
+        return datetime.now().astimezone().tzinfo
 
 
 def configure_logging(level: Level) -> None:
     """Write what `greenroom` logs at `level` or above to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s"))
     logger = logging.getLogger("greenroom")
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [_handler(OURS)]
     logger.setLevel(level.upper())
     # An application's root handler would print each line a second time.
     logger.propagate = False
+    others = _handler(OTHERS)
+    others.setLevel(max(logging.WARNING, logger.level))
+    logging.lastResort = others
+
+
+def _handler(form: str) -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter(form))
+    return handler
+
+
+def settle_logging() -> None:
+    """Mend, once the application is imported, what it has not meant by its own configuration."""
+    if logging.getLogger("greenroom.command").disabled:
+        # By `disable_existing_loggers`, which is the default of `dictConfig` and hits every
+        # logger that is not named there. The server's errors would be lost with them.
+        for name, logger in logging.root.manager.loggerDict.items():
+            if name.partition(".")[0] == "greenroom" and isinstance(logger, logging.Logger):
+                logger.disabled = False
+    for handler in djangos_own_handlers():
+        handler.setFormatter(LineFormatter(OTHERS))
+
+
+def djangos_own_handlers() -> list[logging.Handler]:
+    """Give Django's console for DEBUG, unless the project's LOGGING configures that logger.
+
+    It has no format of its own.
+    """
+    conf = sys.modules.get("django.conf")
+    if conf is None or not conf.settings.configured:
+        return []
+    configured = conf.settings.LOGGING
+    if not isinstance(configured, dict) or "django" in configured.get("loggers", ()):
+        return []
+    return [
+        handler
+        for handler in logging.getLogger("django").handlers
+        if handler.name == "console" and handler.formatter is None
+    ]
 
 
 def log_access(access: Access) -> None:

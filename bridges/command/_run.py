@@ -34,7 +34,7 @@ from ...runtime import (
 from ...runtime.listeners import close_all, remove_stale
 from ...runtime.reloading import Handover, run_reloading, stop_with_parent
 from ..asyncio import serve
-from ._logging import configure_logging
+from ._logging import configure_logging, settle_logging
 from ._options import (
     Given,
     check_usage,
@@ -116,6 +116,7 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
     except ApplicationNotLoaded as error:
         click.echo(error.traceback(), err=True, nl=False)
         raise click.ClickException(str(error)) from error
+    settle_logging()
 
     start = partial(
         serve,
