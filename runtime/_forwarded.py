@@ -40,6 +40,7 @@ LOCAL_PROXIES: Final = "127.0.0.1,::1,unix"
 
 MOST_HOPS: Final = 32  # entries read of one list; no request comes through more proxies
 LONGEST_NODE: Final = 64  # bytes of an address with its port; 53 for the longest there is
+LONGEST_ELEMENT: Final = 4096  # bytes that one proxy adds to `Forwarded`
 KNOWN_NODES: Final = 1024  # addresses that need not be parsed again
 
 # IPv4 or bracketed IPv6 with or without a port, or bare IPv6. RFC 7239 section 6: a port may
@@ -155,6 +156,8 @@ class TrustedProxies:
             # A comma may be quoted. The shortest end of the list that is an element is the
             # last one: within quotes a quote is escaped, which it can't be outside of them.
             element = piece + element
+            if len(element) > LONGEST_ELEMENT:
+                break
             pairs = _pairs(element)
             if pairs is None:
                 if b'"' not in element:
