@@ -13,8 +13,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the demo's database, made once: hashing passwords takes its time."""
     folder = tmp_path_factory.mktemp("filled")
     with Site(folder) as site:
-        site.manage("migrate", "--verbosity=0")
-        site.manage("seed")
+        site.run("manage.py", "migrate", "--verbosity=0")
+        site.run("manage.py", "seed")
     return folder
 
 
@@ -23,7 +23,8 @@ def site(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
     """The project under `manage.py runserver`, with the demo's users and rooms."""
     folder = shutil.copytree(filled, tmp_path_factory.mktemp("chat") / "database")
     with Site(folder) as site:
-        yield site.start("manage.py", "runserver", "--noreload", "127.0.0.1:0")
+        site.serve("manage.py", "runserver", "--noreload", "127.0.0.1:0")
+        yield site
 
 
 @pytest.fixture(scope="session")

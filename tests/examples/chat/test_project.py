@@ -17,8 +17,8 @@ pytestmark = pytest.mark.timeout(180)  # each test starts processes, some of the
 
 
 def test_the_projects_checks_find_nothing_and_no_migration_is_missing(own_site: Site) -> None:
-    assert "no issues" in own_site.manage("check", "--fail-level=WARNING")
-    assert "No changes" in own_site.manage("makemigrations", "--check")
+    assert "no issues" in own_site.run("manage.py", "check", "--fail-level=WARNING")
+    assert "No changes" in own_site.run("manage.py", "makemigrations", "--check")
 
 
 def test_seeding_twice_leaves_what_is_there_alone(own_site: Site, database: Path) -> None:
@@ -30,28 +30,28 @@ def test_seeding_twice_leaves_what_is_there_alone(own_site: Site, database: Path
             ]
 
     before = rows()
-    own_site.manage("seed")
+    own_site.run("manage.py", "seed")
     assert rows() == before == [(2,), (2,), (2,)]
 
 
 def test_greenroom_run_serves_the_whole_project(own_site: Site) -> None:
-    own_site.start("-m", "greenroom", "run", "config.asgi:application", "--port=0")
+    server = own_site.serve("-m", "greenroom", "run", "config.asgi:application", "--port=0")
     ada = Visitor(own_site).log_in("ada")
     assert "Lobby" in ada.get("/")[1]
     assert ada.get("/static/admin/css/base.css")[0] == 200
     with ada.join("lobby", after=10**6) as tab:
         tab.send("here")
         assert '"text": "here"' in str(tab.recv(timeout=20))
-    assert own_site.stop() == 0
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_runserver_stops_on_a_signal_and_tells_its_websockets(
     own_site: Site, number: signal.Signals
 ) -> None:
-    own_site.start("manage.py", "runserver", "--noreload", "127.0.0.1:0")
+    server = own_site.serve("manage.py", "runserver", "--noreload", "127.0.0.1:0")
     with Visitor(own_site).log_in("ada").join("lobby", after=10**6) as tab:
-        status = own_site.stop(number)
+        status = server.stop(number)
         with pytest.raises(ConnectionClosed) as closed:
             tab.recv(timeout=20)
     assert status == 0
@@ -60,13 +60,13 @@ def test_runserver_stops_on_a_signal_and_tells_its_websockets(
 
 
 def test_runserver_logs_each_request_and_each_websocket(own_site: Site) -> None:
-    own_site.start("manage.py", "runserver", "--noreload", "127.0.0.1:0")
+    server = own_site.serve("manage.py", "runserver", "--noreload", "127.0.0.1:0")
     ada = Visitor(own_site).log_in("ada")
     ada.get("/nowhere/?a=%0Ab")
     with ada.join("lobby"):
         pass
-    own_site.stop()
-    said = "".join(own_site.said)
+    server.stop()
+    said = server.said
     for line in (
         r"HTTP POST /login/ 302 \[\d\.\d\d, 127\.0\.0\.1:\d+\]",
         r"HTTP GET /nowhere/\?a=%0Ab 404 \[",
@@ -82,8 +82,8 @@ def test_runserver_starts_anew_after_a_change_and_tells_its_websockets(
     project = tmp_path / "project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("*.sqlite3", "__pycache__"))
     with Site(database, project) as site:
-        site.start("manage.py", "runserver", "127.0.0.1:0")
-        site.wait_for("CONTROL-C")
+        server = site.serve("manage.py", "runserver", "127.0.0.1:0")
+        server.wait_for("CONTROL-C")
         ada = Visitor(site).log_in("ada")
         assert ada.get("/new/")[0] == 404
         with ada.join("lobby", after=10**6) as tab:
@@ -91,17 +91,17 @@ def test_runserver_starts_anew_after_a_change_and_tells_its_websockets(
             urls.write_text(urls.read_text() + 'urlpatterns.append(path("new/", views.rooms))\n')
             with pytest.raises(ConnectionClosed) as closed:
                 tab.recv(timeout=30)
-        site.url = site.wait_for(r"(http://[\w.:]+)")[1]
+        site.url = server.wait_for(r"(http://[\w.:]+)")[1]
         assert ada.get("/new/")[0] == 200
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1012
 
 
 def test_runserver_says_when_its_port_is_taken(own_site: Site) -> None:
-    own_site.start("manage.py", "runserver", "--noreload", "127.0.0.1:0")
+    own_site.serve("manage.py", "runserver", "--noreload", "127.0.0.1:0")
     taken = own_site.url.rpartition(":")[2]
     with pytest.raises(AssertionError, match=f"Error: cannot listen on 127.0.0.1:{taken}"):
-        own_site.manage("runserver", "--noreload", f"127.0.0.1:{taken}")
+        own_site.run("manage.py", "runserver", "--noreload", f"127.0.0.1:{taken}")
 
 
 def test_runserver_asks_for_asgi_application() -> None:

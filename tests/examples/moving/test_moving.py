@@ -44,7 +44,7 @@ def serve_by_runserver(restaurant: Restaurant) -> None:
 
 
 def start_printer(restaurant: Restaurant) -> None:
-    restaurant.start("manage.py", "runworker", "printer", until="printer")
+    restaurant.start("manage.py", "runworker", "printer").wait_for("printer")
 
 
 SERVERS = {
@@ -71,7 +71,7 @@ def test_the_visitor_sees_the_same_before_and_after(
     SERVERS[server](restaurant)
     start_printer(restaurant)
     # uvicorn closes without a code when an application fails.
-    assert [1011 if each is None else each for each in visit(restaurant.url)] == SEEN
+    assert [1011 if each is None else each for each in visit(restaurant)] == SEEN
 
 
 @pytest.mark.parametrize("project", ["before", "after", "installed"])
@@ -90,7 +90,7 @@ def test_half_of_the_servers_are_moved_and_guests_of_both_hear_each_other(
     serve_by_daphne(old)
     serve_by_command(new)
     start_printer(new)
-    at_old, at_new = Guest(old.url), Guest(new.url)
+    at_old, at_new = Guest(old), Guest(new)
     at_old.log_in()
     at_new.cookies = at_old.cookies  # one session, in the database that both share
     with (
@@ -110,6 +110,6 @@ def test_half_of_the_servers_are_moved_and_guests_of_both_hear_each_other(
             assert hear(pad) == f"{dish} is ready"
             assert hear(pad) == f"1 {dish}, served by ada"  # printed by a worker that is moved
         for guest in (at_old, at_new):
-            assert guest.post("/take-away/", {"dish": "pizza"}) == (201, "ordered")
+            assert guest.post("/take-away/", dish="pizza") == (201, "ordered")
             assert json.loads(hear(old_screen))["dish"] == "pizza"
             assert json.loads(hear(new_screen))["dish"] == "pizza"
