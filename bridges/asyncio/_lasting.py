@@ -3,14 +3,37 @@
 Whoever starts the program can open the loop around all of it, as `serve` does. Where nobody
 did, the first application written for asyncio has it opened, in a system task, and it stays
 until the program ends.
+
+A system task may raise nothing, and the loop has no block to end. So `KeyboardInterrupt` and
+`SystemExit` that an application raises are raised where trio code awaits it, and nowhere else.
 """
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, final
 
 import trio
 
 from ._errors import NoHostedLoop
 from ._loop import HostedLoop, current_hosted_loop, open_hosted_loop
+
+TICKS: Final = 3  # of trio: more than an error takes from a task of the loop to who awaits it
+
+
+@asynccontextmanager
+async def open_unending_loop(
+    tell: Callable[[BaseException], object],
+) -> AsyncIterator[HostedLoop]:
+    """Host a loop that goes on when a callback raises `KeyboardInterrupt` or `SystemExit`.
+
+    Then `tell(error)` is called, between two ticks of trio. The rest as `open_hosted_loop`;
+    of a loop that is hosted already nothing is changed.
+    """
+    hosted = current_hosted_loop()
+    async with open_hosted_loop() as loop:
+        if loop is not hosted:
+            loop._on_escape = tell
+        yield loop
 
 
 @final
@@ -20,12 +43,20 @@ class _Opening:
     def __init__(self) -> None:
         self.done = trio.Event()
         self.failure: Exception | None = None
+        self._escaped = trio.Event()
 
     async def keep_open(self) -> None:
         try:
-            async with open_hosted_loop():
+            async with open_unending_loop(lambda _error: self._escaped.set()) as loop:
                 self.done.set()
-                await trio.sleep_forever()
+                while True:
+                    await self._escaped.wait()
+                    self._escaped = trio.Event()
+                    for _ in range(TICKS):
+                        await trio.lowlevel.checkpoint()
+                    if loop._untold is not None:
+                        # Such as that of a task that nobody awaits. At least it ends the program.
+                        raise loop._untold
         except (OSError, RuntimeError) as error:
             self.failure = error
         finally:

@@ -64,9 +64,11 @@ class HostedLoop(asyncio.SelectorEventLoop):
         self._asleep = False  # trio may sleep, until somebody calls `_wake`
         self._parked: trio.lowlevel.Task | None = None
         self._nap = trio.CancelScope()
+        self._over = False  # nothing may start any more
         self._retired = False
         self._escaped: BaseException | None = None
-        self._on_escape: Callable[[], object] = lambda: None
+        self._untold: BaseException | None = None  # what escaped, and no trio code has seen yet
+        self._on_escape: Callable[[BaseException], object] = lambda _error: None
         super().__init__(self._burst)
         self._burst.on_idle = self._turned_idle
         self._burst.on_tired = self.stop
@@ -115,6 +117,9 @@ class HostedLoop(asyncio.SelectorEventLoop):
         self, coro: Any, *, context: contextvars.Context | None = None, **kwargs: Any
     ) -> AnyTask:
         """As asyncio's; the task belongs to the scope in whose code it is created."""
+        if self._over and (self.is_closed() or not self._retired):
+            coro.close()
+            raise RuntimeError("the block of this hosted loop has ended")
         task: AnyTask = super().create_task(coro, context=context, **kwargs)
         register_task(task, context)
         return task
@@ -212,8 +217,8 @@ class HostedLoop(asyncio.SelectorEventLoop):
             self.run_forever()
         except BaseException as error:  # noqa: BLE001 -- KeyboardInterrupt, SystemExit of a callback
             self._dirty = True
-            self._escaped = error
-            self._on_escape()
+            self._untold = error
+            self._on_escape(error)
         finally:
             sniffio.thread_local.name = library
         if self._parked is not None:
@@ -336,6 +341,11 @@ async def wait_future(future: "asyncio.Future[T]") -> T:
         return future.result()
     except asyncio.CancelledError as error:
         raise TaskCancelled from error
+    except (KeyboardInterrupt, SystemExit) as error:
+        loop = future.get_loop()
+        if isinstance(loop, HostedLoop) and loop._untold is error:
+            loop._untold = None
+        raise
     finally:
         del future  # an error's traceback holds this frame: no reference cycle
 
@@ -397,16 +407,27 @@ async def open_hosted_loop() -> AsyncIterator[HostedLoop]:
     token = _hosted.set(loop)
     try:
         with trio.CancelScope() as block:
-            loop._on_escape = block.cancel
+
+            def end_block(error: BaseException) -> None:
+                loop._escaped = error
+                block.cancel()
+
+            loop._on_escape = end_block
             yield loop
     finally:
         try:
             with trio.CancelScope(shield=True):
                 await loop.run_asyncio(loop._shut_down)
+                while asyncio.all_tasks(loop):  # trio code has started them meanwhile
+                    await loop.run_asyncio(loop._shut_down)
+                # Now at once, so that what starts from here on finds no loop that is about to go.
+                loop._over = True
+                _hosted.reset(token)
                 stop.cancel()
                 await stopped.wait()
         finally:
-            _hosted.reset(token)
+            if not loop._over:
+                _hosted.reset(token)
             trio.lowlevel.remove_instrument(turner)
             loop._retire_and_close()
         if loop._escaped is not None:

@@ -382,6 +382,30 @@ def test_an_exit_in_a_callback_ends_the_block_and_is_raised_from_it(
     assert ended == ["cleaned up"]
 
 
+@pytest.mark.parametrize("ticks", range(9))
+async def test_what_starts_while_the_block_ends_is_cancelled_or_finds_no_loop(ticks: int) -> None:
+    ends: list[object] = []
+    block = trio.CancelScope()
+
+    async def start_late() -> None:
+        with block:
+            await trio.sleep_forever()
+        for _ in range(ticks):
+            await trio.lowlevel.checkpoint()
+        try:
+            await loop.run_asyncio(asyncio.sleep, 3600)
+        except TaskCancelled:
+            ends.append("cancelled")
+        except RuntimeError as error:
+            ends.append(str(error))
+
+    async with trio.open_nursery() as nursery, open_hosted_loop() as loop:
+        nursery.start_soon(start_late)
+        await trio.testing.wait_all_tasks_blocked()
+        block.cancel()
+    assert ends[0] in ("cancelled", "the block of this hosted loop has ended")
+
+
 async def test_at_the_end_tasks_that_are_left_are_cancelled_and_generators_closed() -> None:
     seen = []
 
