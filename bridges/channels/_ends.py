@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ...actors import Mailbox
-from ...runtime import ClientDisconnected
-from ...runtime._types import Message
+from ...runtime import ClientDisconnected, Message
 from ...runtime.scopes import EVENTS
 from ..asyncio._tasks import scope_is_cancelled
 from ._children import on_hosted_loop

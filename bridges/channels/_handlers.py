@@ -16,7 +16,7 @@ where the user's class overrides it: whoever overrides it means another thing by
 
 from typing import TYPE_CHECKING, Final
 
-from ...runtime._types import Message
+from ...runtime import Message
 
 if TYPE_CHECKING:
     from .consumer import AsyncConsumer

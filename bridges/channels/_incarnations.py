@@ -16,8 +16,7 @@ import trio
 from asgiref.sync import iscoroutinefunction
 
 from ...actors import Crash, Restart
-from ...runtime import describe
-from ...runtime._types import Message
+from ...runtime import Message, describe
 from ...runtime.restarting import RestartedInPlace, ScopeRestarts
 from ..asyncio._tasks import run_owner
 from ..threads import run_sync

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from ...actors import Mailbox
+from ...runtime import Message, Receive, Scope
 from ...runtime._errors import instead_of_exit
-from ...runtime._types import Message, Receive, Scope
 from ...runtime.layers import Waiter
 from ...runtime.scopes import BUDGET, EVENTS, MESSAGES, Conversation, ScopeActor, open_mailbox
 from ..asyncio import HostedScope, MailboxWaiter, TaskCancelled, wait_mailbox

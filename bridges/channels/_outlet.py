@@ -10,7 +10,7 @@ such as a timer's: nobody else would tell such a thread what became of its messa
 from abc import ABC, abstractmethod
 from typing import final
 
-from ...runtime._types import Message, Send
+from ...runtime import Message, Send
 from ...runtime.layers import Waiter
 from ...runtime.scopes import ScopeActor
 from ..asyncio import HostedScope

@@ -9,8 +9,7 @@ Source: the ASGI specification, "Websocket Denial Response" and "Lifespan Protoc
 import logging
 from typing import Final
 
-from ...runtime import describe
-from ...runtime._types import Message, Receive, Scope, Send
+from ...runtime import Message, Receive, Scope, Send, describe
 from ._intake import let_others_run
 
 BODY: Final = b"Not Found"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from ...runtime import describe
-from ...runtime._types import Message
+from ...runtime import Message, describe
 from ..django.database import database_guard
 from ..threads import Lease
 

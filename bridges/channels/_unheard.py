@@ -11,8 +11,7 @@ subclass of OSError of the server's own; daphne, which ignores it.
 import logging
 from typing import Final, final
 
-from ...runtime import ClientDisconnected, LocalProtocolError
-from ...runtime._types import Message
+from ...runtime import ClientDisconnected, LocalProtocolError, Message
 
 # A handler that sends in a loop without end has to end some day; one that does not is
 # through long before.

@@ -7,8 +7,7 @@ shows.
 
 from typing import TYPE_CHECKING, Final
 
-from ...runtime import describe
-from ...runtime._types import Message
+from ...runtime import Message, describe
 from ._intake import TASK
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from django.contrib.auth import (
 from django.utils.crypto import constant_time_compare
 from django.utils.functional import LazyObject
 
-from ...runtime._types import App, Receive, Scope, Send
+from ...runtime import App, Receive, Scope, Send
 from ...runtime.flavours import Flavour
 from ..asyncio import call_app
 from ._ended_sessions import tell_ended

@@ -30,8 +30,7 @@ from typing import Any, ClassVar, Self
 import trio
 
 from ...actors import Crash, Restart
-from ...runtime import CannotRestart
-from ...runtime._types import Message, Receive, Scope, Send
+from ...runtime import CannotRestart, Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour, speaks
 from ...runtime.layers import DONE
 from ...runtime.restarting import ANSWERED_ONCE, EXTENSION, INTENSITY, PERIOD

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from ...runtime._types import App, Receive, Scope, Send
+from ...runtime import App, Receive, Scope, Send
 from ...runtime.flavours import Flavour
 from ..asyncio import call_app
 

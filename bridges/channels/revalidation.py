@@ -26,8 +26,7 @@ import outcome
 import trio
 from django.contrib.auth import SESSION_KEY
 
-from ...runtime import describe
-from ...runtime._types import App, Message, Receive, Scope, Send
+from ...runtime import App, Message, Receive, Scope, Send, describe
 from ...runtime.flavours import Flavour
 from ...runtime.layers import InMemoryChannelLayer, Waiter
 from ..asyncio import call_app, current_hosted_loop

@@ -22,7 +22,7 @@ from django.urls.resolvers import (
     URLResolver,
 )
 
-from ...runtime._types import App, Receive, Scope, Send
+from ...runtime import App, Receive, Scope, Send
 from ...runtime.flavours import Flavour
 from ..asyncio import call_app
 from ._refusal import answer_lifespan, is_refusable, refuse

@@ -19,7 +19,7 @@ from django.utils.encoding import force_str
 from django.utils.functional import SimpleLazyObject
 from django.utils.http import http_date
 
-from ...runtime._types import App, Message, Receive, Scope, Send
+from ...runtime import App, Message, Receive, Scope, Send
 from ...runtime.flavours import Flavour
 from ..asyncio import call_app
 from .db import database_sync_to_async

@@ -14,7 +14,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from ....runtime._types import Message
+from ....runtime import Message
 from ....runtime.layers import DONE
 from ..consumer import AsyncConsumer, SyncConsumer
 from ..db import aclose_old_connections as aclose_old_connections

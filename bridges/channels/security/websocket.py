@@ -13,7 +13,7 @@ from urllib.parse import ParseResult, urlparse
 from django.conf import settings
 from django.utils.http import is_same_domain
 
-from ....runtime._types import App, Receive, Scope, Send
+from ....runtime import App, Receive, Scope, Send
 from ....runtime.flavours import Flavour
 from ...asyncio import call_app
 from ..generic.websocket import AsyncWebsocketConsumer
