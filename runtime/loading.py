@@ -46,7 +46,9 @@ class ApplicationNotLoaded(Exception):
         return "".join(shown.format())
 
 
-def load_application(target: str, *, factory: bool = False, app_dir: str | Path = ".") -> App:
+def load_application(
+    target: str, *, factory: bool | None = False, app_dir: str | Path | None = "."
+) -> App:
     """Import the application that `target` names.
 
     An application in ASGI 2's two-step form, `application(scope)` then
@@ -54,16 +56,17 @@ def load_application(target: str, *, factory: bool = False, app_dir: str | Path 
 
     Args:
         target: "package.module:attribute", the attribute dotted if it is nested.
-        factory: the attribute is a function without arguments that makes the application.
-        app_dir: put first on `sys.path`, unless it is there already.
+        factory: the attribute is a function without arguments that makes the application; None
+            where nobody can say so, and an error is not to speak of it.
+        app_dir: put first on `sys.path`, unless it is there already, or None.
 
     Raises:
         ApplicationNotLoaded: the target is malformed, its module is missing or raises while it
             is imported, the attribute is missing, or it is not an ASGI application.
     """
     module_name, attributes = _split(target)
-    folder = str(Path(app_dir).resolve())
-    if folder not in sys.path:
+    folder = None if app_dir is None else str(Path(app_dir).resolve())
+    if folder is not None and folder not in sys.path:
         sys.path.insert(0, folder)
     found: Any = _import(target, module_name, folder)
     where = module_name
@@ -93,13 +96,14 @@ def _split(target: str) -> tuple[str, str]:
     raise ApplicationNotLoaded(target, why)
 
 
-def _import(target: str, module_name: str, folder: str) -> ModuleType:
+def _import(target: str, module_name: str, folder: str | None) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # The named module or a package above it is missing, or one that it imports is.
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            why = f"there is no module {error.name!r} in {folder} or elsewhere on sys.path"
+            where = "on sys.path" if folder is None else f"in {folder} or elsewhere on sys.path"
+            why = f"there is no module {error.name!r} {where}"
             raise ApplicationNotLoaded(target, why) from None
         why = f"{module_name} imports {error.name!r}, which is missing"
         raise ApplicationNotLoaded(target, why) from error
@@ -132,17 +136,23 @@ def _call_factory(target: str, make: object) -> object:
         raise ApplicationNotLoaded(target, why) from error
 
 
-def _checked(target: str, found: object, *, factory: bool) -> App:
+def _checked(target: str, found: object, *, factory: bool | None) -> App:
     what = "what the factory returned" if factory else "it"
     if not callable(found):
         why = f"{what} is of type {type(found).__name__}, which can't be called"
         raise ApplicationNotLoaded(target, why)
     if _accepts(found, 3):
-        return found
-    if _accepts(found, 1) and not inspect.iscoroutinefunction(found):
+        # A class whose instances can be awaited is an application, as are Starlette's endpoints.
+        if not inspect.isclass(found) or hasattr(found, "__await__"):
+            return found
+        why = f"{what} is a class, and its instances can't be awaited"
+    elif _accepts(found, 1) and not inspect.iscoroutinefunction(found):
         return _single(found)
-    why = f"{what} can't be called with (scope, receive, send)"
-    if _accepts(found, 0) and not factory:
+    else:
+        why = f"{what} can't be called with (scope, receive, send)"
+    if inspect.isclass(found) and hasattr(found, "as_asgi"):
+        why = f"{why}; name what its as_asgi() returns"
+    elif _accepts(found, 0) and factory is False:
         why = f"{why}; if it makes the application, add --factory"
     elif _accepts(found, 2):
         why = f"{why}; it looks like a WSGI application"

@@ -14,6 +14,8 @@ Autoreload has no documented interface; what Greenroom knows of it is on this pa
 - `DJANGO_AUTORELOAD_ENV`, `get_child_arguments` and status 3 make Django's parent. It is
   replaced, since it lets its child live for no more than a quarter of a second after
   SIGINT, and kills it at once on SIGTERM.
+- `_error_files` are watched beside the modules that were imported: one that raised is not
+  among these.
 - `autoreload_started` is sent in the child's main thread, after Django has set a handler
   for SIGTERM which would interrupt a stop that has begun.
 """
@@ -23,10 +25,12 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, final
 
+from django.utils import autoreload
 from django.utils.autoreload import (
     DJANGO_AUTORELOAD_ENV,
     autoreload_started,
@@ -68,6 +72,14 @@ def stopping_first(stop: Callable[[], object]) -> Iterator[None]:
         ending = True
         autoreload_started.disconnect(take_signals)
         stop()
+
+
+def watch_files_of(error: BaseException) -> None:
+    """In the child: start anew when a file changes that has a part in `error`, to be mended."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        files.append(error.filename)
+    autoreload._error_files.extend(files)  # type: ignore[attr-defined]
 
 
 def run_parent(kill_after: float) -> int:

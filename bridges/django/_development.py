@@ -39,7 +39,7 @@ class DevelopmentServer:
         host, port = address
         try:
             self._listeners = open_tcp(host, port)
-        except CannotListen as error:
+        except (CannotListen, ValueError) as error:
             raise OSError(str(error)) from error  # what `runserver` prints and ends with
         self.server_port: int = self._listeners[0].getsockname()[1]
         self._config = config

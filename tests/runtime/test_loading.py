@@ -152,6 +152,8 @@ def test_a_missing_attribute_suggests_a_near_or_usual_name(
         ("def app(): 1 / 0\n", True, "the factory raised ZeroDivisionError"),
         ("async def app(): ...\n", True, "not async"),
         ("def app(): ...\n", False, "add --factory"),
+        ("class app:\n    def __init__(self, *a): ...\n", False, "instances can't be awaited"),
+        ("class app:\n    def as_asgi(self): ...\n", False, "what its as_asgi() returns"),
         ("def app(environ, start_response): ...\n", False, "looks like a WSGI application"),
         ("async def app(scope): ...\n", False, "can't be called with (scope, receive, send)"),
         ("def app(a, b, c, d): ...\n", False, "can't be called with (scope, receive, send)"),
@@ -182,9 +184,25 @@ async def test_an_application_of_asgi_2_is_wrapped(write: Write, tmp_path: Path)
     assert sent == [{"type": "http"}]
 
 
-def test_a_class_made_with_scope_receive_and_send_is_taken_as_it_is(
+def test_an_error_speaks_of_neither_factory_nor_folder_where_there_is_no_such_choice(
     write: Write, tmp_path: Path
 ) -> None:
-    name = write("class app:\n    def __init__(self, scope, receive, send): ...\n")
+    name = write("def app(): ...\n")
+    failure_of(f"{name}:app", tmp_path)  # whose folder is on sys.path now
+    for target in (f"{name}:app", "no_such_module:app"):
+        with pytest.raises(ApplicationNotLoaded) as failure:
+            load_application(target, factory=None, app_dir=None)
+        assert "--factory" not in str(failure.value)
+        assert "elsewhere" not in str(failure.value)
+
+
+def test_a_class_made_with_scope_receive_and_send_is_taken_if_its_instances_can_be_awaited(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write(
+        "class app:\n"
+        "    def __init__(self, scope, receive, send): ...\n"
+        "    def __await__(self): yield\n"
+    )
     app = load_application(f"{name}:app", app_dir=tmp_path)
     assert app is sys.modules[name].app

@@ -1,6 +1,7 @@
 """`manage.py runserver` in processes of its own: how it ends, and starts anew."""
 
 import asyncio
+import io
 import math
 import os
 import re
@@ -25,6 +26,7 @@ from tests.runtime import serving
 from tests.runtime.serving import open_websocket
 from trio_websocket import WebSocketConnection
 
+from greenroom.bridges.django._development import DevelopmentServer
 from greenroom.bridges.django.management.commands.runserver import Command as RunserverCommand
 from greenroom.runtime import ServerConfig
 
@@ -101,6 +103,14 @@ application = ProtocolTypeRouter({"http": pages, "websocket": URLRouter(sockets)
 """,
     "templates/page.html": "first page",
 }
+
+# Settings with which autoreload tells of the application's module as well.
+SEES_ASGI = """
+LOGGING["filters"]["noted"]["callback"] = lambda record: (
+    record.getMessage().endswith("reloading.")
+    or any(f"{name} first seen" in record.getMessage() for name in ("page.html", "notes/asgi.py"))
+)
+"""
 
 Start: TypeAlias = Callable[..., Awaitable[tuple[Command, int]]]
 
@@ -332,6 +342,70 @@ def test_a_project_without_asgi_application_is_told_so() -> None:
         call_command(RunserverCommand(), "127.0.0.1:0")
 
 
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("app = None", "it is of type NoneType, which can't be called"),
+        ("class app:\n    def as_asgi(self): ...", "name what its as_asgi() returns"),
+        ("def app(environ, start_response): ...", "it looks like a WSGI application"),
+        ("def app(): ...", "it can't be called with (scope, receive, send)"),
+        ("import no_such_module", "imports 'no_such_module', which is missing"),
+        ("1 / 0", "raised ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_can_t_be_served_is_explained_in_a_sentence_after_its_own_traceback(
+    source: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"unserved_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    command = RunserverCommand(stderr=io.StringIO())
+    try:
+        with (
+            override_settings(ASGI_APPLICATION=f"{name}.app"),
+            pytest.raises(CommandError) as raised,
+        ):
+            command.get_application({})
+    finally:
+        sys.modules.pop(name, None)
+    assert str(raised.value).startswith(f"ASGI_APPLICATION is '{name}.app', and can't be served")
+    assert str(raised.value).endswith(why)
+    shown = command.stderr.getvalue()
+    assert (f'{name}.py", line 1' in shown) == ("raised" in why or "imports" in why)
+    assert "importlib" not in shown
+
+
+def test_a_port_that_is_none_is_refused_as_one_that_is_taken() -> None:
+    with pytest.raises(OSError, match="port is 99999; it must be 0 to 65535"):
+        DevelopmentServer(("127.0.0.1", 99999), ServerConfig())
+
+
+async def test_an_application_that_fails_to_import_waits_to_be_mended(
+    start: Start, project: Path
+) -> None:
+    with (project / "notes" / "settings.py").open("a") as settings:
+        settings.write(SEES_ASGI)
+    command, _ = await start()
+    if "notes/asgi.py first seen" not in command.output:
+        await command.line(r"notes/asgi\.py first seen")
+    asgi = project / "notes" / "asgi.py"
+    asgi.write_text(f"import no_such_module\n{PROJECT['notes/asgi.py']}")
+    await command.line(r"notes/asgi\.py changed, reloading")
+    said: set[str] = set()
+    while len(said) < 2:  # in either order
+        said.add(
+            (
+                await command.line(
+                    r"(notes/asgi\.py first seen|^CommandError: ASGI_APPLICATION is )"
+                )
+            )[1]
+        )
+    assert "Exception in thread" not in command.output
+    asgi.write_text(PROJECT["notes/asgi.py"])
+    port = await announced_port(command)
+    assert (await get_tcp(port))[1] == "first page"
+
+
 def test_the_application_is_mounted_where_a_proxy_will_mount_it() -> None:
     scopes: list[Any] = []
 
@@ -356,6 +430,7 @@ def test_the_application_is_mounted_where_a_proxy_will_mount_it() -> None:
 
 # A project with a runserver of its own, as those that come from daphne have.
 ITS_COMMAND = """
+from greenroom.bridges.django._development import DevelopmentServer
 from greenroom.bridges.django.management.commands import runserver
 
 class Server(runserver.DevelopmentServer):

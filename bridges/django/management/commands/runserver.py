@@ -27,14 +27,19 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.runserver import Command as RunserverCommand
-from django.utils.module_loading import import_string
 
-from .....runtime import Access, App, ServerConfig, WebSocketLimits
+from .....runtime import (
+    Access,
+    App,
+    ApplicationNotLoaded,
+    ServerConfig,
+    WebSocketLimits,
+    load_application,
+)
 from ..._access_log import action_of, log_action
-from ..._autoreload import is_child, run_parent, stopping_first
+from ..._autoreload import is_child, run_parent, stopping_first, watch_files_of
 from ..._development import MARGIN, STOP_WITHIN, DevelopmentServer, Mounted
 from ...static import StaticFiles
 
@@ -172,7 +177,14 @@ class Command(RunserverCommand):
             options["use_threading"] = False
         else:
             self.server_cls = RunserverCommand.server_cls
-        super().inner_run(*args, **options)
+        try:
+            super().inner_run(*args, **options)
+        except CommandError as error:
+            if not (options["use_reloader"] and is_child()):
+                raise
+            # Out of Django's thread it would come with a traceback; autoreload goes on.
+            self.stderr.write(f"{type(error).__name__}: {error}")
+            return
         # Django says this after KeyboardInterrupt, which the server takes for itself.
         if options["use_asgi"] and options.get("shutdown_message"):
             self.stdout.write(options["shutdown_message"])
@@ -206,14 +218,19 @@ class Command(RunserverCommand):
         """Give the application that `ASGI_APPLICATION` names, with static files in front of it.
 
         Raises:
-            ImproperlyConfigured: it can't be imported; the message tells why.
+            CommandError: it can't be imported, or is none; the message tells why, after the
+                traceback of the project's own code if that has raised.
         """
+        module, _, name = settings.ASGI_APPLICATION.rpartition(".")
         try:
-            application: App = import_string(settings.ASGI_APPLICATION)
-        except ImportError as error:
-            raise ImproperlyConfigured(
-                f"ASGI_APPLICATION is {settings.ASGI_APPLICATION!r}, and that can't be "
-                f"imported: {error}"
+            application = load_application(f"{module}:{name}", factory=None, app_dir=None)
+        except ApplicationNotLoaded as error:
+            if error.__cause__ is not None:
+                self.stderr.write(error.traceback())
+                watch_files_of(error.__cause__)
+            raise CommandError(
+                f"ASGI_APPLICATION is {settings.ASGI_APPLICATION!r}, and can't be served: "
+                f"{error.why}"
             ) from error
         root_path = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
         if root_path:
