@@ -16,6 +16,7 @@ from ...runtime.layers import Waiter
 from ..asyncio import current_hosted_loop
 from ..asyncio._lasting import lasting_hosted_loop
 from ._outages import Outage, receive_lastingly
+from ._redis_queue import queue_of
 from ._worker_seats import Crew, Seat
 from ._worker_tasks import current_time, wait_until
 from .layers import takes_subscriptions
@@ -26,16 +27,17 @@ Receive = Callable[[str], Awaitable[Message]]
 
 
 def receiver_of(layer: Any) -> Receive:
-    """Give the layer's `receive` such that it can be awaited here, in trio or in asyncio."""
+    """Give the layer's `receive`, or what had better be in its place, for trio or asyncio."""
+    source = queue_of(layer) or layer
     if not trio.lowlevel.in_trio_task() or takes_subscriptions(layer):
-        receive: Receive = layer.receive
+        receive: Receive = source.receive
         return receive
-    return partial(_receive_in_asyncio, layer)
+    return partial(_receive_in_asyncio, source)
 
 
-async def _receive_in_asyncio(layer: Any, channel: str) -> Message:
+async def _receive_in_asyncio(source: Any, channel: str) -> Message:
     loop = current_hosted_loop() or await lasting_hosted_loop()
-    message: Message = await loop.run_asyncio(layer.receive, channel)
+    message: Message = await loop.run_asyncio(source.receive, channel)
     return message
 
 
