@@ -329,11 +329,27 @@ def ssl_context(given: Given) -> ssl.SSLContext | None:
     if given["ssl_certfile"] is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    chain: Path = given["ssl_certfile"]
+    key: Path | None = given["ssl_keyfile"]
     try:
-        context.load_cert_chain(given["ssl_certfile"], given["ssl_keyfile"])
+        context.load_cert_chain(chain, key)
     except OSError as error:  # ssl.SSLError is one
-        raise click.UsageError(f"--ssl-certfile: {error}") from error
+        raise click.UsageError(_why_no_tls(error, chain, key)) from error
     return context
+
+
+def _why_no_tls(error: OSError, chain: Path, key: Path | None) -> str:
+    """Say what OpenSSL did not like, of which it has but a code of its own."""
+    certificate, private = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
+    if certificate not in chain.read_bytes():
+        return f"--ssl-certfile: {chain} has no certificate in it, in PEM's form"
+    if key is None and private not in chain.read_bytes():
+        return f"--ssl-certfile: {chain} has no key in it; name its file with --ssl-keyfile"
+    if key is not None and private not in key.read_bytes():
+        return f"--ssl-keyfile: {key} has no key in it, in PEM's form"
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return f"--ssl-keyfile: the key in {key or chain} is not that of the certificate in {chain}"
+    return f"--ssl-certfile: {error}"
 
 
 def watched_files(given: Given) -> Watch:

@@ -6,6 +6,7 @@ fault, 2 if the command line is.
 
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -115,7 +116,7 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
         app = load_application(target, factory=given["factory"], app_dir=given["app_dir"])
     except ApplicationNotLoaded as error:
         click.echo(error.traceback(), err=True, nl=False)
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f"{error}{_of_settings(error)}") from error
     settle_logging()
 
     start = partial(
@@ -149,6 +150,15 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
         if failure.__cause__ is not None:
             click.echo("".join(traceback.format_exception(failure.__cause__)), err=True, nl=False)
         raise click.ClickException(str(failure)) from error
+
+
+def _of_settings(error: ApplicationNotLoaded) -> str:
+    """Tell where a missing module was named, if that was in the environment."""
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE")
+    missing = getattr(error.__cause__, "name", None)
+    if settings and missing and f"{settings}.".startswith(f"{missing}."):
+        return f"; the environment variable DJANGO_SETTINGS_MODULE is {settings!r}"
+    return ""
 
 
 async def _arm_last_resort(server: Server, graceful_timeout: float) -> None:

@@ -1,12 +1,19 @@
 """What the options of `greenroom run` mean for the server."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import trustme
 
-from greenroom.bridges.command._options import graceful_timeout, server_config, watched_files
+from greenroom.bridges.command._options import (
+    graceful_timeout,
+    server_config,
+    ssl_context,
+    watched_files,
+)
 from greenroom.bridges.command._run import run
 from greenroom.runtime import RequestLimits, ServerConfig, WebSocketLimits
 
@@ -53,6 +60,47 @@ def test_an_option_sets_one_thing(arguments: list[str], settings: dict[str, Any]
 def test_a_value_that_the_server_refuses_is_a_mistake_of_the_command_line() -> None:
     with pytest.raises(click.UsageError, match="root_path is 'site'"):
         server_config(given("--root-path", "site"))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate, its key, another key, both in one file, and an empty file."""
+    folder = tmp_path_factory.mktemp("keys")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
+    authority.issue_cert("localhost").private_key_pem.write_to_path(folder / "other.pem")
+    (folder / "empty.pem").touch()
+    garbled = (folder / "key.pem").read_bytes().replace(b"\n", b"", 3)
+    (folder / "garbled.pem").write_bytes(garbled)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "why"),
+    [
+        ("both.pem", None, None),
+        ("cert.pem", "key.pem", None),
+        ("empty.pem", None, "--ssl-certfile: {}/empty.pem has no certificate in it"),
+        ("key.pem", "key.pem", "--ssl-certfile: {}/key.pem has no certificate in it"),
+        ("cert.pem", None, "{}/cert.pem has no key in it; name its file with --ssl-keyfile"),
+        ("cert.pem", "cert.pem", "--ssl-keyfile: {}/cert.pem has no key in it"),
+        ("cert.pem", "other.pem", "the key in {0}/other.pem is not that of the certificate in {0}"),
+        ("cert.pem", "garbled.pem", "--ssl-certfile: "),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_said_in_words(
+    keys: Path, certificate: str, key: str | None, why: str | None
+) -> None:
+    arguments = [f"--ssl-certfile={keys / certificate}"]
+    arguments += [f"--ssl-keyfile={keys / key}"] if key else []
+    if why is None:
+        assert ssl_context(given(*arguments)) is not None
+    else:
+        with pytest.raises(click.UsageError, match=re.escape(why.format(keys))):
+            ssl_context(given(*arguments))
 
 
 def test_a_reloaded_server_gives_open_requests_less_time() -> None:

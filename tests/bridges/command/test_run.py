@@ -161,6 +161,19 @@ async def test_a_taken_port_ends_with_1_and_says_what_to_do(start_command: Start
     )
 
 
+async def test_a_missing_settings_module_is_told_apart_from_an_import(
+    start_command: Start, app_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "no_such_site.settings")
+    app_file.write_text("from django.conf import settings\nsettings.DEBUG\n")
+    command = await start_command("run", "website:app", "--port", "0")
+    assert await command.end() == 1
+    assert command.output.endswith(
+        "website imports 'no_such_site', which is missing; "
+        "the environment variable DJANGO_SETTINGS_MODULE is 'no_such_site.settings'\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
