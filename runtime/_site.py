@@ -40,8 +40,9 @@ class Access:
 
     Args:
         scope: the ASGI scope.
-        status: the HTTP status of the answer, 101 for an accepted WebSocket, the close
-            code for an ended one, and 0 while it is only asked for.
+        status: the HTTP status of the answer, 499 if the client left before it had begun,
+            101 for an accepted WebSocket, the close code for an ended one, and 0 while it
+            is only asked for.
         step: "response" of a request; of a WebSocket "handshake", then "accept" and
             "close", or "reject".
         seconds: since the scope began.

@@ -4,9 +4,9 @@
 and the connection.
 """
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
-from ...actors import ExitReason, Normal
+from ...actors import ExitReason, Killed, Normal, Shutdown
 from .._connected import ConnectedScope
 from .._errors import ClientDisconnected
 from .._types import App, Message, Scope
@@ -16,6 +16,10 @@ from ._responses import CONTINUE, ResponseWriter
 
 if TYPE_CHECKING:
     from .._connection import Connection
+
+
+# For logs only, as nginx has it: there is no client to see it.
+CLIENT_CLOSED_REQUEST: Final = 499
 
 
 @final
@@ -107,9 +111,17 @@ class HttpScope(ConnectedScope):
 
     def ended(self, reason: ExitReason) -> None:
         """Answer 500 if the application gave no complete response."""
-        if self.writer.complete or self._transport.closed or self._refused:
+        if self.writer.complete or self._refused:
             return
-        if isinstance(reason, Normal) and not self._disconnected:
+        begun = self.writer.started
+        if self._transport.closed:
+            if not isinstance(reason, Shutdown | Killed):
+                self._log("response", self.writer.status if begun else CLIENT_CLOSED_REQUEST)
+            return
+        returned = isinstance(reason, Normal)
+        if returned and not self._disconnected:
             logger.error("the application returned from %s without a complete response", self)
         self._transport.write(self.writer.fail())
+        if returned and self._disconnected and not begun:
+            self.writer.status = CLIENT_CLOSED_REQUEST
         self._response_ended()

@@ -106,6 +106,35 @@ async def test_every_request_and_every_step_of_a_websocket_is_told_once(
     assert all(access.seconds >= 0 for access in told)
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["closes", "sends no more"])
+@pytest.mark.parametrize(("begun", "status"), [(False, 499), (True, 200)])
+async def test_a_request_whose_client_leaves_is_told_with_what_was_sent(
+    begun: bool, status: int, half: bool, start_site: StartSite
+) -> None:
+    async def wait_for_the_end(_scope: Scope, receive: Receive, send: Send) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        asked.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    asked = trio.Event()
+    told: list[Access] = []
+    site = await start_site(wait_for_the_end, on_access=told.append)
+    async with await site.connect() as client:
+        await client.send(get("/"))
+        await asked.wait()
+        if half:
+            assert isinstance(client.stream, trio.SocketStream)
+            await client.stream.send_eof()
+            while await client.receive_some():
+                pass
+    while site.server.connections or site.server.scopes:
+        await trio.testing.wait_all_tasks_blocked()
+    assert [(access.step, access.status) for access in told] == [("response", status)]
+
+
 async def test_running_out_of_descriptors_only_delays_new_connections(
     start_site: StartSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
