@@ -12,7 +12,7 @@ from asgiref.sync import SyncToAsync
 from django.db import close_old_connections, connection, connections, transaction
 from tests.django_project.models import Log
 
-from greenroom.bridges.django import _shared_connections
+from greenroom.bridges.django import _turns
 from greenroom.bridges.django._shared_connections import (
     borrowed,
     connections_to_lend,
@@ -127,7 +127,7 @@ def test_transactions_of_several_threads_never_interleave(in_transaction: None) 
 def test_who_waits_in_its_transaction_for_another_lets_it_pass_after_a_while(
     in_transaction: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_shared_connections, "PATIENCE", 0.05)
+    monkeypatch.setattr(_turns, "PATIENCE", 0.05)
 
     def ask(threads: ThreadPoolExecutor) -> int:
         with borrowed(), transaction.atomic():
