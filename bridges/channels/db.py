@@ -13,8 +13,7 @@ from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..django.database import database_guard, refuse_blocking_queries, transactions_here
-from ..threads import ExecutorThreads, run_sync
-from ..threads._executor import watched_loop
+from ..threads import ExecutorThreads, run_sync, watched_loop
 from ._threads import pinned_thread
 
 __all__ = [

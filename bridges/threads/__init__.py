@@ -8,14 +8,15 @@ thread that a trio task waits for.
 True
 """
 
+from ._default import default_pool as default_pool
 from ._executor import ExecutorThreads as ExecutorThreads
+from ._executor import watched_loop as watched_loop
 from ._home import Home as Home
 from ._home import HomeClosed as HomeClosed
 from ._lease import Lease as Lease
 from ._pool import NoThreadToPin as NoThreadToPin
 from ._pool import ThreadPool as ThreadPool
 from ._pool import call_before_threads_end as call_before_threads_end
-from ._pool import default_pool as default_pool
 from ._pool import threads_at_work as threads_at_work
 from ._run import call_home as call_home
 from ._run import check_cancelled as check_cancelled
@@ -36,4 +37,5 @@ __all__ = [
     "run_sync",
     "tell_home",
     "threads_at_work",
+    "watched_loop",
 ]

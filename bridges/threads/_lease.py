@@ -20,7 +20,8 @@ import trio
 
 from ._asgiref import OfferedExecutor, withdraw_loop
 from ._call import nothing
-from ._pool import Around, Job, ThreadPool, default_pool
+from ._default import default_pool
+from ._pool import Around, Job, ThreadPool
 from ._run import run_sync
 
 T = TypeVar("T")

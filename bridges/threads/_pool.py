@@ -30,7 +30,7 @@ Around: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 DEFAULT_SIZE: Final = 10  # times a few processes, well below the 100 connections of PostgreSQL
 DEFAULT_GRACE: Final = 0.05
-THREADS_VARIABLE: Final = "GREENROOM_THREADS"
+THREADS_VARIABLE: Final = "GREENROOM_THREADS"  # the size of the pool of this process
 
 logger = logging.getLogger("greenroom.threads")
 
@@ -401,41 +401,5 @@ class _Worker:
                 logger.exception("a thread of the pool %r failed at its end", pool.name)
 
 
-_default: ThreadPool | None = None
-_default_lock = threading.Lock()
-
-
-def default_pool() -> ThreadPool:
-    """Give the pool of this process, made at the first call.
-
-    Its size is the environment's `GREENROOM_THREADS`, or 10: the speed-up of more
-    threads is small under one interpreter lock, and each may keep a database connection.
-
-    Raises:
-        ValueError: `GREENROOM_THREADS` is no positive number.
-    """
-    global _default
-    if _default is None:
-        with _default_lock:
-            if _default is None:
-                _default = ThreadPool(_size_from_environment())
-    return _default
-
-
-def _size_from_environment() -> int:
-    value = os.environ.get(THREADS_VARIABLE, "")
-    if not value:
-        return DEFAULT_SIZE
-    if not value.isdecimal() or int(value) < 1:
-        raise ValueError(f"{THREADS_VARIABLE} must be a positive number, it is {value!r}")
-    return int(value)
-
-
-def _forget_default() -> None:
-    # Threads do not survive a fork, and the lock may have been held by one of them.
-    global _default, _default_lock
-    _default, _default_lock = None, threading.Lock()
-    _pools.clear()
-
-
-os.register_at_fork(after_in_child=_forget_default)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork

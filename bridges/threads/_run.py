@@ -8,7 +8,8 @@ import trio
 
 from ._asgiref import adopt_context_here
 from ._call import AsyncioCall, Call, Threads, TrioCall, here
-from ._pool import Around, default_pool
+from ._default import default_pool
+from ._pool import Around
 
 T = TypeVar("T")
 

@@ -413,4 +413,5 @@ def _after_fork() -> None:
         layer._forget_other_process()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -310,7 +310,7 @@ async def test_task_of_a_consumer_does_so_in_a_trio_program(database: None) -> N
 def pool(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A small pool, as that of the process."""
     pool = ThreadPool(2, spare=4, name="small")
-    monkeypatch.setattr("greenroom.bridges.threads._pool._default", pool)
+    monkeypatch.setattr("greenroom.bridges.threads._default._pool", pool)
     yield pool
     pool.close()
 

@@ -120,7 +120,7 @@ def configure(server: Server, postgres_url: str) -> Iterator[Configure]:
 def pool(monkeypatch: pytest.MonkeyPatch, configure: Configure) -> Iterator[ThreadPool]:
     """The threads of the process, four; closed before the database is taken away."""
     pool = ThreadPool(THREADS, grace=3600, name="postgres")  # on a busy machine all waits are long
-    monkeypatch.setattr("greenroom.bridges.threads._pool._default", pool)
+    monkeypatch.setattr("greenroom.bridges.threads._default._pool", pool)
     yield pool
     pool.close()
     for thread in threading.enumerate():
