@@ -128,15 +128,17 @@ class TrustedProxies:
                 values.append(value)
             elif name == b"x-forwarded-proto":
                 proto = value
+        if proto and wanted != b"forwarded":
+            # One that adds its own adds it to the end.
+            proto = proto.rpartition(b",")[2].strip(b" \t").lower()
+            secure = SECURE.get(proto, secure)
+        if not values:
+            return peer, secure
         # RFC 9110 section 5.3: several lines are one list. What is left over from a list
         # that is too long is no entry of it, and ends the search as any other garbage.
         entries = b",".join(values).rsplit(b",", MOST_HOPS)
         if wanted == b"forwarded":
             return self._walk_elements(entries, peer, secure)
-        if proto:
-            # One that adds its own adds it to the end.
-            proto = proto.rpartition(b",")[2].strip(b" \t").lower()
-            secure = SECURE.get(proto, secure)
         client = peer
         for entry in reversed(entries):
             entry = entry.strip(b" \t")
@@ -189,7 +191,10 @@ class TrustedProxies:
             return None, False  # "unknown", an alias, garbage
         ipv4, ipv6, digits, bare = node.groups()
         try:
-            address = _unmapped(ip_address((ipv4 or ipv6 or bare).decode("ascii")))
+            if ipv4:
+                address: IPAddress = IPv4Address(ipv4.decode())
+            else:
+                address = _unmapped(IPv6Address((ipv6 or bare).decode()))
         except ValueError:
             return None, False
         port = int(digits or 0)
