@@ -14,12 +14,12 @@ A layer may be called from trio, from asyncio, and through `async_to_sync` from 
 """
 
 from ._base import BaseChannelLayer as BaseChannelLayer
+from ._channel import Subscription as Subscription
 from ._done import DONE as DONE
 from ._errors import ChannelFull as ChannelFull
 from ._errors import InvalidChannelLayerError as InvalidChannelLayerError
 from ._home import Waiter as Waiter
 from ._memory import InMemoryChannelLayer as InMemoryChannelLayer
-from ._memory import Subscription as Subscription
 from ._memory import copy_message as copy_message
 from ._sync import SyncLayer as SyncLayer
 
