@@ -170,8 +170,7 @@ class PumpedIntake(Intake):
                     await self._wait_until_read()
                 while mailbox.depth(lane) >= AHEAD:
                     await self._wait_until_read()
-        except Exception as error:  # noqa: BLE001
-            # It is raised in the consumer, once that has handled what came before.
+        except Exception as error:  # noqa: BLE001 -- raised in the consumer, after what came before
             self._failure = error
             self.waits_for = f"waiting for a message of its {SOURCES[lane]}"
             self._wake_reader()
@@ -194,8 +193,7 @@ async def open_pumps(
                 nursery.start_soon(intake.pump, receive, lane)
             try:
                 yield
-            except Exception as error:  # noqa: BLE001
-                # Raised past the nursery's end, where no exception group wraps it.
+            except Exception as error:  # noqa: BLE001 -- raised outside, not in a group
                 failure = error
             finally:
                 nursery.cancel_scope.cancel()
@@ -268,19 +266,24 @@ async def read(
             if budget <= 0:
                 budget = BUDGET
                 await let_others_run()
-    except asyncio.CancelledError as error:
-        if not trio.lowlevel.in_trio_task():
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                return error, message
-        # Nobody has asked this task to end: something that it awaited was cancelled.
-        cancelled = TaskCancelled()
-        cancelled.__cause__ = error
-        return cancelled, message
     except BaseException as error:  # noqa: BLE001 -- it is raised once all is cleaned up
+        return _end_by(error), message
+
+
+def _end_by(error: BaseException) -> BaseException:
+    """Give what ends a consumer in whose code `error` was raised."""
+    if not isinstance(error, asyncio.CancelledError):
         # An exit is hardly ever meant for everybody else: argument parsers call it.
         # (A coroutine that is closed returns to nobody.)
-        return instead_of_exit(error) or error, message
+        return instead_of_exit(error) or error
+    if not trio.lowlevel.in_trio_task():
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            return error
+    # Nobody has asked this task to end: something that it awaited was cancelled.
+    cancelled = TaskCancelled()
+    cancelled.__cause__ = error
+    return cancelled
 
 
 async def let_others_run() -> None:
