@@ -14,6 +14,7 @@ from ._site import Site
 from ._transport import Transport
 from ._types import Address, Scope
 from .http import BodyChunk, RequestHead, RequestParser, error_response
+from .http._heads import without_underscores
 from .http._scope import HttpScope
 from .scopes import EVENTS, describe
 from .websocket import State, WebSocketSession, refuse_handshake
@@ -240,7 +241,7 @@ class Connection:
             "raw_path": root_path.encode() + head.raw_path,
             "query_string": head.query_string,
             "root_path": root_path,
-            "headers": head.headers,
+            "headers": without_underscores(head.headers),
             "client": client,
             "server": self._server,
             "state": self.site.state.copy(),

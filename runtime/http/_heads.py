@@ -211,6 +211,20 @@ def combined(headers: Headers) -> dict[bytes, bytes]:
     return found
 
 
+def without_underscores(headers: Headers) -> Headers:
+    """Give the headers whose names have no `_`, as nginx, daphne and Django drop the others.
+
+    Where headers become variables, as in CGI and in Django's `META`, `x_real_ip` and
+    `x-real-ip` are one, and only of the second a proxy makes sure that it is true.
+
+    >>> without_underscores([(b"x_real_ip", b"::1"), (b"x-real-ip", b"203.0.113.9")])
+    [(b'x-real-ip', b'203.0.113.9')]
+    """
+    if b"_" not in b"".join([name for name, _ in headers]):
+        return headers
+    return [field for field in headers if b"_" not in field[0]]
+
+
 # Most clients send the same few values.
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:

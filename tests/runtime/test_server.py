@@ -106,6 +106,25 @@ async def test_every_request_and_every_step_of_a_websocket_is_told_once(
     assert all(access.seconds >= 0 for access in told)
 
 
+async def test_headers_that_pass_for_those_of_a_proxy_are_dropped(start_site: StartSite) -> None:
+    scopes: list[Scope] = []
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await hello(scope, receive, send)
+
+    site = await start_site(note)
+    mixed = ("X_Real_IP: ::1", "X-Real-IP: 203.0.113.9", "_: 1")
+    async with await site.connect() as client:
+        await client.ask(get("/", "Connection: close", *mixed))
+    headers = [(b"X_Real_IP", b"::1"), (b"x-real-ip", b"203.0.113.9")]
+    async with open_websocket(site.port, "/socket", headers=headers):
+        pass
+    for scope in scopes:
+        assert [value for name, value in scope["headers"] if b"real" in name] == [b"203.0.113.9"]
+    assert [scope["type"] for scope in scopes] == ["http", "websocket"]
+
+
 @pytest.mark.parametrize("half", [False, True], ids=["closes", "sends no more"])
 @pytest.mark.parametrize(("begun", "status"), [(False, 499), (True, 200)])
 async def test_a_request_whose_client_leaves_is_told_with_what_was_sent(
