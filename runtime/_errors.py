@@ -110,3 +110,10 @@ def instead_of_exit(error: BaseException) -> Exception | None:
         return None
     made.__cause__ = error
     return made
+
+
+def sole(error: Exception) -> Exception:
+    """Take the one exception out of the groups that nurseries put around it."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -32,6 +32,7 @@ from ...runtime import (
     open_tcp,
     open_unix,
 )
+from ...runtime._errors import sole
 from ...runtime.listeners import close_all, remove_stale
 from ...runtime.reloading import Handover, run_reloading, stop_with_parent
 from ..asyncio import serve
@@ -141,7 +142,7 @@ def _run_server(target: str, listeners: list[socket.socket], given: Given) -> No
     try:
         trio.run(main)
     except (LifespanFailed, StoppedAtStart, ExceptionGroup) as error:
-        failure = _sole(error)
+        failure = sole(error)
         if isinstance(failure, StoppedAtStart):
             logger.info("%s", failure)
             return
@@ -212,10 +213,3 @@ def _remove(uds: str) -> None:
         remove_stale(uds)
     except CannotListen as error:
         logger.debug("the Unix socket stays: %s", error)
-
-
-def _sole(error: Exception) -> Exception:
-    """Take the one exception out of the groups that nurseries put around it."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

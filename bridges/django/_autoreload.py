@@ -9,6 +9,9 @@ so nobody can reach a database any more. Goodbyes are said before that, while th
 passes through `stopping_first`. Every reason to exit does: a signal, and a change after
 Django's receivers of `file_changed` had their say, some of which prevent a restart.
 
+A second signal says that all this takes too long. The parent passes it on as `HURRY`, since a
+child that is told to stop by its terminal as well can't tell a second time from the first.
+
 Autoreload has no documented interface; what Greenroom knows of it is on this page.
 
 - `DJANGO_AUTORELOAD_ENV`, `get_child_arguments` and status 3 make Django's parent. It is
@@ -40,6 +43,10 @@ from django.utils.autoreload import (
 CHANGED: Final = 3  # the status with which the child asks to be started anew
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
+# From the parent. A child that is not ending yet is ended by it at once, as by a terminal
+# that is closed.
+HURRY: Final = getattr(signal, "SIGHUP", signal.SIGTERM)
+
 
 def is_child() -> bool:
     """Tell whether this process is the one that serves."""
@@ -47,19 +54,24 @@ def is_child() -> bool:
 
 
 @contextmanager
-def stopping_first(stop: Callable[[], object]) -> Iterator[None]:
+def stopping_first(stop: Callable[[], object], hurry: Callable[[], object]) -> Iterator[None]:
     """In the child, around autoreload: call `stop` on the way out, uninterrupted.
 
-    The first signal ends the child, unless it is ending already; those that follow do
-    nothing, for a terminal's Ctrl-C comes from the terminal and from the parent.
+    The first signal ends the child, unless it is ending already. Those that follow do
+    nothing, for a terminal's Ctrl-C comes from the terminal and from the parent; but the
+    second SIGINT, which the parent never sends, or the parent's `HURRY` calls `hurry`.
     """
     ending = False
+    interrupts = 0
 
-    def end(*_: object) -> None:
-        nonlocal ending
+    def end(number: int, _frame: object) -> None:
+        nonlocal ending, interrupts
+        interrupts += number == signal.SIGINT
         if not ending:
             ending = True
             sys.exit(0)
+        elif interrupts > 1:
+            hurry()
 
     def take_signals(**_: object) -> None:
         for number in SIGNALS:
@@ -71,6 +83,7 @@ def stopping_first(stop: Callable[[], object]) -> Iterator[None]:
     finally:
         ending = True
         autoreload_started.disconnect(take_signals)
+        signal.signal(HURRY, lambda *_: hurry())
         stop()
 
 
@@ -82,20 +95,22 @@ def watch_files_of(error: BaseException) -> None:
     autoreload._error_files.extend(files)  # type: ignore[attr-defined]
 
 
-def run_parent(kill_after: float) -> int:
+def run_parent(kill_after: float, kill_hurried_after: float) -> int:
     """Run the child, and a new one after each change; give the status to exit with.
 
-    A child that was told to stop has `kill_after` seconds to end.
+    A child that was told to stop has `kill_after` seconds to end, and `kill_hurried_after`
+    from the second time on.
     """
-    return _Parent(kill_after).run()
+    return _Parent(kill_after, kill_hurried_after).run()
 
 
 @final
 class _Parent:
     """Runs one child after the other, and passes a signal on to the one that runs."""
 
-    def __init__(self, kill_after: float) -> None:
+    def __init__(self, kill_after: float, kill_hurried_after: float) -> None:
         self._kill_after = kill_after
+        self._kill_hurried_after = kill_hurried_after
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
@@ -119,10 +134,17 @@ class _Parent:
             self._stopping = True
             if self._child is not None:
                 self._stop(self._child)
+        elif self._child is not None:
+            self._child.send_signal(HURRY)
+            _kill(self._child, self._kill_hurried_after)
 
     def _stop(self, child: "subprocess.Popen[bytes]") -> None:
         # Never SIGINT: the child may be too young to have a handler, and shows a traceback.
         child.terminate()
-        timer = threading.Timer(self._kill_after, child.kill)
-        timer.daemon = True
-        timer.start()
+        _kill(child, self._kill_after)
+
+
+def _kill(child: "subprocess.Popen[bytes]", seconds: float) -> None:
+    timer = threading.Timer(seconds, child.kill)
+    timer.daemon = True
+    timer.start()

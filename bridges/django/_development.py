@@ -9,13 +9,30 @@ Imports the bridge to asyncio, whose `serve` hosts the loop that projects expect
 
 import logging
 import signal
+import sys
 import threading
+import traceback
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final, final
 
 import trio
+from django.core.management.base import CommandError
 
-from ...runtime import App, CannotListen, Receive, Scope, Send, Server, ServerConfig, open_tcp
+from ...runtime import (
+    App,
+    CannotListen,
+    LifespanFailed,
+    Receive,
+    Scope,
+    Send,
+    Server,
+    ServerConfig,
+    StoppedAtStart,
+    last_resort,
+    open_tcp,
+)
+from ...runtime._errors import sole
 from ...runtime.restarting import carry_mark
 from ..asyncio import call_app, serve
 
@@ -54,9 +71,22 @@ class DevelopmentServer:
         self._application = application
 
     def serve_forever(self) -> None:
-        """Serve until `stop`; in the main thread also until SIGINT or SIGTERM."""
+        """Serve until `stop`; in the main thread also until SIGINT or SIGTERM.
+
+        Raises:
+            CommandError: the application's start-up or shutdown failed.
+        """
         try:
             trio.run(self._serve)
+        except ExceptionGroup as error:
+            failure = sole(error)
+            if isinstance(failure, StoppedAtStart):
+                return
+            if not isinstance(failure, LifespanFailed):
+                raise
+            if failure.__cause__ is not None:
+                traceback.print_exception(failure.__cause__, file=sys.stderr)
+            raise CommandError(str(failure)) from error
         finally:
             self._ended.set()
 
@@ -72,19 +102,38 @@ class DevelopmentServer:
         if not self._ended.wait(seconds):
             logger.warning("The server did not end within %g seconds.", seconds)
 
+    def hurry(self) -> None:
+        """Let the stop wait for nobody any more; callable by a signal's handler."""
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._stop)
+
     async def _serve(self) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()
-        async with trio.open_nursery() as self._nursery:
-            self._token = trio.lowlevel.current_trio_token()
-            self._server = await self._nursery.start(
-                partial(
-                    serve,
-                    self._application,
-                    listeners=self._listeners,
-                    config=self._config,
-                    signals=(signal.SIGINT, signal.SIGTERM) if in_main_thread else (),
-                )
-            )
+        start = partial(
+            serve,
+            self._application,
+            listeners=self._listeners,
+            config=self._config,
+            signals=(signal.SIGINT, signal.SIGTERM) if in_main_thread else (),
+        )
+        async with trio.open_nursery() as watching:
+            async with trio.open_nursery() as self._nursery:
+                self._token = trio.lowlevel.current_trio_token()
+                self._server = await self._nursery.start(start)
+                if in_main_thread:  # elsewhere the parent of autoreload ends the process
+                    watching.start_soon(self._end_at_last, self._server)
+            watching.cancel_scope.cancel()
+
+    async def _end_at_last(self, server: Server) -> None:
+        """End the process if the server can't; called off with it, since its caller may go on."""
+        with ExitStack() as armed:
+            await server.wait_stopping()
+            seconds = self._config.graceful_timeout + last_resort.MARGIN
+            armed.callback(last_resort.arm(seconds, server.running))
+            await server.wait_urged()
+            armed.callback(last_resort.arm(last_resort.MARGIN, server.running))
+            await trio.sleep_forever()
 
     def _stop(self) -> None:
         if self._server is None:

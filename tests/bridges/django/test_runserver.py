@@ -176,6 +176,15 @@ async def close_code(tab: WebSocketConnection) -> int:
         return await serving.close_code(tab)
 
 
+def add_runserver(project: Path, source: str) -> None:
+    """Give the project a command of its own, which counts where `notes` is listed first."""
+    commands = project / "notes" / "management" / "commands"
+    commands.mkdir(parents=True)
+    (commands / "runserver.py").write_text(source)
+    with (project / "notes" / "settings.py").open("a") as settings:
+        settings.write('INSTALLED_APPS.sort(key="notes".__ne__)\n')
+
+
 def notes(project: Path) -> list[str]:
     with closing(sqlite3.connect(project / "db")) as database:
         return [text for (text,) in database.execute("select text from notes_note")]
@@ -198,6 +207,107 @@ async def test_a_signal_lets_every_consumer_write_to_the_database(
     assert await command.end() == 0
     assert notes(project) == ["left 1012"] * 3
     assert "Error" not in command.output
+    assert "Traceback" not in command.output
+
+
+# A stream that does not end by itself, from a server that would wait for it for an hour.
+STREAM = """
+from greenroom.bridges.channels.generic.http import AsyncHttpConsumer
+
+class Stream(AsyncHttpConsumer):
+    async def handle(self, body):
+        await self.send_headers()
+        await self.send_body(b"first", more_body=True)
+        await asyncio.Event().wait()
+
+    async def disconnect(self):
+        print("the stream was left", flush=True)
+
+application.application_mapping["http"] = Stream.as_asgi()
+"""
+PATIENT = """
+from dataclasses import replace
+from greenroom.bridges.django.management.commands import runserver
+
+class Command(runserver.Command):
+    def get_server_config(self, options):
+        return replace(super().get_server_config(options), graceful_timeout=3600)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--noreload",)])
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [(os.kill, signal.SIGINT), (os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)],
+)
+async def test_a_second_signal_ends_at_once_what_the_first_has_waited_for(
+    start: Start,
+    project: Path,
+    options: tuple[str, ...],
+    told: Callable[[int, int], None],
+    number: signal.Signals,
+) -> None:
+    with (project / "notes" / "asgi.py").open("a") as asgi:
+        asgi.write(STREAM)
+    add_runserver(project, PATIENT)
+    command, port = await start(*options)
+    async with (
+        open_websocket(port, "/writing") as tab,
+        await trio.open_tcp_stream("127.0.0.1", port) as client,
+    ):
+        await client.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while b"first" not in received:
+            received += await client.receive_some()
+        told(command.process.pid, number)
+        assert await close_code(tab) == 1012  # the server stops
+        assert "the stream was left" not in command.output
+        told(command.process.pid, number)
+        # Without it, the parent kills its child, or there is no end.
+        await command.line("the stream was left")
+        assert await command.end() == 0
+    assert "Traceback" not in command.output
+
+
+async def test_a_thread_that_nothing_can_end_is_named_and_ends_with_the_process(
+    start: Start, project: Path
+) -> None:
+    command, port = await start("--noreload")
+    async with open_websocket(port, "/endless") as tab:
+        os.kill(command.process.pid, signal.SIGINT)
+        assert await close_code(tab) == 1012
+        os.kill(command.process.pid, signal.SIGINT)
+        assert await command.end() == 1
+    assert "still running: websocket /endless" in command.output
+    assert 'notes/asgi.py", line ' in command.output
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        (
+            'await send({"type": "lifespan.startup.failed", "message": "no broker"})',
+            1,
+            "CommandError: the application's startup failed: no broker",
+        ),
+        ("print('it starts', flush=True); await asyncio.Event().wait()", 0, "it starts"),
+    ],
+)
+async def test_a_start_up_that_fails_or_is_stopped_ends_without_a_traceback(
+    start: Start, project: Path, answer: str, status: int, said: str
+) -> None:
+    (project / "notes" / "asgi.py").write_text(
+        "import asyncio\n"
+        "async def application(scope, receive, send):\n"
+        '    if scope["type"] == "lifespan":\n'
+        "        await receive()\n"
+        f"        {answer}\n"
+    )
+    command, _ = await start("--noreload")
+    await command.line(said)
+    if status == 0:
+        command.process.send_signal(signal.SIGINT)
+    assert await command.end() == status
     assert "Traceback" not in command.output
 
 
@@ -469,9 +579,7 @@ LOGGING["loggers"]["django.channels.server"] = {
 
 
 async def test_a_project_extends_the_command_as_it_did_daphnes(start: Start, project: Path) -> None:
-    commands = project / "notes" / "management" / "commands"
-    commands.mkdir(parents=True)
-    (commands / "runserver.py").write_text(ITS_COMMAND)
+    add_runserver(project, ITS_COMMAND)
     with (project / "notes" / "settings.py").open("a") as settings:
         settings.write(ITS_SETTINGS)
     (project / "assets").mkdir()

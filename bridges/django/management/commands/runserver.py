@@ -160,14 +160,18 @@ class Command(RunserverCommand):
         if not options["use_reloader"] or not options["use_asgi"]:
             super().run(**options)
         elif is_child():
-            with stopping_first(self._stop_server):
+            with stopping_first(self._stop_server, self._hurry_server):
                 super().run(**options)
         else:
-            sys.exit(run_parent(kill_after=STOP_WITHIN + 2 * MARGIN))
+            sys.exit(run_parent(STOP_WITHIN + 2 * MARGIN, kill_hurried_after=STOP_WITHIN))
 
     def _stop_server(self) -> None:
         if self._server is not None:
             self._server.stop()
+
+    def _hurry_server(self) -> None:
+        if self._server is not None:
+            self._server.hurry()
 
     def inner_run(self, *args: Any, **options: Any) -> None:
         """Run the server, in the process that autoreload starts anew after a change."""
