@@ -66,8 +66,8 @@ class HostedLoop(asyncio.SelectorEventLoop):
         self._nap = trio.CancelScope()
         self._over = False  # nothing may start any more
         self._retired = False
-        self._escaped: BaseException | None = None
-        self._untold: BaseException | None = None  # what escaped, and no trio code has seen yet
+        self.escaped: BaseException | None = None  # what ends the block, and is raised from it
+        self._untold: BaseException | None = None  # what escaped, and trio code has not seen
         self._on_escape: Callable[[BaseException], object] = lambda _error: None
         super().__init__(self._burst)
         self._burst.on_idle = self._turned_idle
@@ -409,7 +409,7 @@ async def open_hosted_loop() -> AsyncIterator[HostedLoop]:
         with trio.CancelScope() as block:
 
             def end_block(error: BaseException) -> None:
-                loop._escaped = error
+                loop.escaped = error
                 block.cancel()
 
             loop._on_escape = end_block
@@ -430,5 +430,5 @@ async def open_hosted_loop() -> AsyncIterator[HostedLoop]:
                 _hosted.reset(token)
             trio.lowlevel.remove_instrument(turner)
             loop._retire_and_close()
-        if loop._escaped is not None:
-            raise loop._escaped
+        if loop.escaped is not None:
+            raise loop.escaped

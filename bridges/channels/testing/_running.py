@@ -5,12 +5,19 @@ since a communicator is handed no nursery: it outlives the function that made it
 with the trio run at the latest, and keeps what it raises to itself until somebody asks.
 What is written for asyncio needs a loop there. If the test has opened none, one is hosted
 from the first application on, until the test is over and the applications have ended.
+
+`KeyboardInterrupt` and `SystemExit` of an application end the test. Under asyncio they end its
+loop. Under trio, where a system task can raise nothing, they end all applications of the test,
+and each call of any communicator raises them; a test that waits for something else is
+interrupted as by Ctrl-C. The loop goes on, so that no application that starts meanwhile
+finds itself on one that is about to close.
 """
 
 import asyncio
 import contextvars
 import inspect
 import logging
+import signal
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Final, Protocol, final
@@ -19,11 +26,15 @@ import outcome
 import trio
 from asgiref.compatibility import guarantee_single_callable
 
+from ....runtime._errors import ApplicationExited
 from ....runtime._types import App, Receive, Scope, Send
 from ....runtime.layers import Waiter
-from ...asyncio import TaskCancelled, call_app, current_hosted_loop, open_hosted_loop
+from ...asyncio import TaskCancelled, call_app, current_hosted_loop
+from ...asyncio._lasting import open_unending_loop
 from ...django._shared_connections import lend, test_connections
 from ._clock import hold_clock_for_threads
+
+TICKS: Final = 20  # of trio: more than an error takes to a call that waits
 
 logger = logging.getLogger("greenroom.channels.testing")
 
@@ -76,8 +87,18 @@ def start(app: App, scope: Scope, receive: Receive, send: Send) -> Running:
 
 
 async def _run(app: App, scope: Scope, receive: Receive, send: Send) -> object:
-    with lend(await test_connections()):
-        return await call_app(app, scope, receive, send)
+    try:
+        with lend(await test_connections()):
+            return await call_app(app, scope, receive, send)
+    except ApplicationExited as error:
+        # On a server it ends one scope. Here it ends the test, as it does with Channels.
+        if not isinstance(error.__cause__, SystemExit):
+            raise
+        exits = error.__cause__
+    try:
+        raise exits
+    finally:
+        del exits  # its traceback leads here: no reference cycle
 
 
 def single_callable(app: Any) -> App:
@@ -103,6 +124,13 @@ _POSITIONAL: Final = (
 
 
 @final
+class _Notice:
+    """Whether somebody has learnt how an application ended, or how all of them did."""
+
+    given = False
+
+
+@final
 class TrioRun:
     """An application that runs in a trio system task."""
 
@@ -111,20 +139,30 @@ class TrioRun:
         self._token = trio.lowlevel.current_trio_token()
         self._ended: outcome.Outcome[object] | None = None
         self._cancelled = False
-        self._asked = False  # somebody has learnt how it ended
+        self._notice = _Notice()
+        self._interruption: BaseException | None = None
         self._callbacks: list[Callable[[Any], object]] = []
         hold_clock_for_threads()
         trio.lowlevel.spawn_system_task(
             _run_in_trio,
+            self,
             self._scope,
-            _current_host(),
+            _host_for(self),
             (app, scope, receive, send),
-            self._end,
             name=app,
             context=contextvars.Context(),
         )
 
-    def _end(self, ended: outcome.Outcome[object] | None) -> None:
+    def interrupt(self, error: BaseException, notice: "_Notice") -> None:
+        """Let it end with `error`, which ends the test; whoever gives `notice`."""
+        self._interruption = error
+        self._notice = notice
+        self._scope.cancel()
+
+    def end(self, ended: outcome.Outcome[object] | None) -> None:
+        """Note how it has ended: None if it was cancelled."""
+        if self._interruption is not None:
+            ended = outcome.Error(self._interruption)
         self._ended = ended
         self._cancelled = ended is None
         callbacks, self._callbacks = self._callbacks, []
@@ -172,7 +210,7 @@ class TrioRun:
             raise asyncio.CancelledError
         if self._ended is None:
             raise asyncio.InvalidStateError("the application is still running")
-        self._asked = True
+        self._notice.given = True
         return self._ended.error if isinstance(self._ended, outcome.Error) else None
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
@@ -197,8 +235,9 @@ class TrioRun:
 
     def __del__(self) -> None:
         # As asyncio does: a crash that no line of the test has noticed shall not be silent.
-        if isinstance(getattr(self, "_ended", None), outcome.Error) and not self._asked:
+        if isinstance(getattr(self, "_ended", None), outcome.Error) and not self._notice.given:
             assert isinstance(self._ended, outcome.Error)
+            self._notice.given = True
             logger.error("the application failed unnoticed", exc_info=self._ended.error)
 
 
@@ -219,26 +258,28 @@ async def wait_for_end(running: Running) -> None:
 
 
 async def _run_in_trio(
+    run: TrioRun,
     cancel_scope: trio.CancelScope,
-    host: "_Host | None",
+    host: "_Host",
     call: tuple[App, Scope, Receive, Send],
-    end: Callable[[outcome.Outcome[object] | None], object],
 ) -> None:
     ended: outcome.Outcome[object] | None = None
+    exit_: BaseException | None = None
     try:
         with cancel_scope:
-            if host is not None:
-                await host.ready.wait()
+            await host.ready.wait()
             ended = outcome.Value(await _run(*call))
     except TaskCancelled:  # the loop that it used has ended
         ended = None
     except BaseException as error:  # noqa: BLE001 -- else trio itself would crash
-        ended = None if _is_cancelled(error) else outcome.Error(error)
+        exit_ = exit_in(error)
+        if exit_ is not None:
+            host.interrupt(exit_)
+        ended = None if _is_cancelled(error) else outcome.Error(exit_ or error)
     finally:
-        if host is not None:
-            host.left()
-        end(ended)
-        del ended, end  # its traceback leads here: no reference cycle
+        host.left(run)
+        run.end(ended)
+        del ended, run, exit_  # its traceback leads here: no reference cycle
 
 
 def _is_cancelled(error: BaseException) -> bool:
@@ -247,35 +288,71 @@ def _is_cancelled(error: BaseException) -> bool:
     return isinstance(error, trio.Cancelled)
 
 
+def exit_in(error: BaseException) -> BaseException | None:
+    """Give what in `error` ends the test: alone, as a group of asyncio's tasks raises it."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(exit_in, error.exceptions)), None)
+    return error if isinstance(error, KeyboardInterrupt | SystemExit) else None
+
+
+async def _insist(notice: _Notice) -> None:
+    """Interrupt a test that makes no call of a communicator."""
+    for _ in range(TICKS):
+        await trio.lowlevel.checkpoint()
+    handler = signal.getsignal(signal.SIGINT)
+    if not notice.given and getattr(handler, "__module__", "").startswith("trio."):
+        signal.raise_signal(signal.SIGINT)
+
+
 @final
 class _Host:
-    """Keeps an asyncio loop open for the applications of one trio run."""
+    """What the applications of one trio run share: an asyncio loop, and an early end."""
 
     def __init__(self) -> None:
         self.ready = trio.Event()
-        self._apps = 0
+        self._runs: set[TrioRun] = set()
         self._none_left = trio.Event()
-        self._none_left.set()
+        self._interruption: BaseException | None = None
+        self._keeps = False
 
-    def joined(self) -> None:
-        self._apps += 1
-        if self._none_left.is_set():
+    def joined(self, run: TrioRun) -> None:
+        if not self._runs:
             self._none_left = trio.Event()
+        self._runs.add(run)
+        if current_hosted_loop() is None and not self._keeps:
+            self._keeps = True
+            self.ready = trio.Event()
+            trio.lowlevel.spawn_system_task(self._keep, name="asyncio loop of communicators")
+        elif not self._keeps:
+            self.ready.set()  # the test has opened the loop
 
-    def left(self) -> None:
-        self._apps -= 1
-        if self._apps == 0:
+    def left(self, run: TrioRun) -> None:
+        self._runs.discard(run)
+        if not self._runs:
             self._none_left.set()
 
-    async def keep(self) -> None:
+    def interrupt(self, error: BaseException) -> None:
+        """Let all applications end with `error`, of which we may hear twice."""
+        if error is not self._interruption:
+            self._interruption = error
+            notice = _Notice()
+            loop = current_hosted_loop()
+            notice.given = loop is not None and loop.escaped is error  # by the test's own block
+            for run in self._runs:
+                run.interrupt(error, notice)
+            if isinstance(error, KeyboardInterrupt):
+                trio.lowlevel.spawn_system_task(_insist, notice)
+
+    async def _keep(self) -> None:
         try:
-            async with open_hosted_loop():
+            async with open_unending_loop(self.interrupt):
                 self.ready.set()
                 try:
                     await trio.sleep_forever()
                 finally:
                     with trio.CancelScope(shield=True):
-                        await self._none_left.wait()
+                        while self._runs:
+                            await self._none_left.wait()
         except trio.Cancelled:
             pass
         except Exception:
@@ -290,14 +367,11 @@ _host: Final[trio.lowlevel.RunVar["_Host | None"]] = trio.lowlevel.RunVar(
 )
 
 
-def _current_host() -> _Host | None:
-    """Give who hosts the loop of this run, None if the test does it by itself."""
+def _host_for(run: TrioRun) -> _Host:
+    """Give what `run` shares with the others of this trio run, one of which it now is."""
     host = _host.get()
     if host is None:
-        if current_hosted_loop() is not None:
-            return None
         host = _Host()
         _host.set(host)
-        trio.lowlevel.spawn_system_task(host.keep, name="asyncio loop of communicators")
-    host.joined()
+    host.joined(run)
     return host

@@ -216,10 +216,10 @@ class ApplicationCommunicator:
             self._told = True
             running.result()
 
-    def _untold(self) -> BaseException | None:
-        """Give what the application has raised, if no call has raised it yet."""
+    def _failure(self) -> BaseException | None:
+        """Give what the application has raised, if it has ended with that."""
         running = self._future
-        if self._told or running is None or not running.done() or running.cancelled():
+        if running is None or not running.done() or running.cancelled():
             return None
         return running.exception()
 

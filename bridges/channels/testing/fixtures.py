@@ -26,6 +26,7 @@ from django.test import modify_settings
 from ...django._shared_connections import lend_in_test
 from ..layers import InMemoryChannelLayer, channel_layers
 from ._live_server import LiveServer, default_application
+from ._running import exit_in
 from .application import ApplicationCommunicator
 from .http import HttpCommunicator
 from .websocket import WebsocketCommunicator
@@ -35,9 +36,18 @@ __all__ = ["Communicators", "channel_layer", "channels_live_server", "communicat
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:  # noqa: ARG001
-    """Share the database connections of a test with the threads that work for it."""
-    with lend_in_test():
-        return (yield)
+    """Share the database connections of a test with the threads that work for it.
+
+    And let Ctrl-C end pytest, where the nurseries of pytest-trio put it into a group.
+    """
+    try:
+        with lend_in_test():
+            return (yield)
+    except BaseExceptionGroup as group:
+        exit_ = exit_in(group)
+        if exit_ is None:
+            raise
+        raise exit_ from None
 
 
 @pytest.fixture
@@ -88,9 +98,10 @@ class Communicators:
                 made.stop(exceptions=False)
             except RuntimeError:  # its loop has ended before
                 continue
+        told = [made._failure() for made in self._made if made._told]
         for made in self._made:
-            error = made._untold()
-            if error is not None:
+            error = None if made._told else made._failure()
+            if error is not None and not any(error is each for each in told):
                 raise error
 
 
