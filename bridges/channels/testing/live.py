@@ -29,6 +29,9 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
     overridden settings apply to it, and databases in memory work: all of them are shared, as
     in Django's own `LiveServerTestCase`.
 
+    At the end of the class it stops, within a few seconds: WebSockets that are left open are
+    closed with code 1012, and a handler that does not end is named by a `RuntimeError`.
+
     Attributes:
         live_server_url: where the pages are, such as "http://localhost:40123", without a slash
             at the end.
@@ -63,12 +66,25 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
 
     @classmethod
     def get_application(cls) -> App:
-        """Give the application that is served: that of `settings.ASGI_APPLICATION`."""
+        """Give the application that is served: that of `settings.ASGI_APPLICATION`.
+
+        Raises:
+            ImproperlyConfigured: there is none; the text tells why.
+        """
         return get_default_application()
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Start the server; what goes wrong with that is raised here."""
+        """Start the server, for all tests of the class.
+
+        Raises:
+            Exception: what the project has raised while it started.
+            ImproperlyConfigured: there is no application; the text tells why.
+            TypeError: `get_application` gave something that is none, or `static_wrapper` did.
+            OSError: `host` is no address of this machine.
+            RuntimeError: the application's lifespan has not said within a minute that it has
+                started.
+        """
         super().setUpClass()
         if cls.ProtocolServerProcess is not None:
             warnings.warn(
@@ -80,10 +96,20 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
         allowed = modify_settings(ALLOWED_HOSTS={"append": cls.host})
         allowed.enable()
         cls.addClassCleanup(allowed.disable)
-        application = cls.get_application()
+        application = cls._callable("get_application()", cls.get_application())
         if cls.serve_static and cls.static_wrapper is not None:
-            application = cls.static_wrapper(application)
+            application = cls._callable("static_wrapper", cls.static_wrapper(application))
         server = LiveServer(application, cls.host)
         server.start()
         cls._live_server = server
         cls.addClassCleanup(server.stop)
+
+    @classmethod
+    def _callable(cls, source: str, application: Any) -> App:
+        if callable(application):
+            return application  # type: ignore[no-any-return]
+        hint = "; has it no `return`?" if application is None else ""
+        raise TypeError(
+            f"{cls.__qualname__}.{source} must give an ASGI application, such as "
+            f"`ProtocolTypeRouter(...)`, and gave {application!r}{hint}"
+        )

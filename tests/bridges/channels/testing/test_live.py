@@ -184,6 +184,33 @@ def test_what_goes_wrong_at_the_start_is_told_by_the_class() -> None:
     assert "live server" not in [thread.name for thread in threading.enumerate()]
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, r"Live\.get_application\(\) must give .* gave None; has it no `return`\?"),
+        ("project.asgi", r"Live\.get_application\(\) must give .* gave 'project\.asgi'"),
+    ],
+)
+def test_what_is_no_application_is_not_served(given: Any, told: str) -> None:
+    class Live(Case):
+        @classmethod
+        def get_application(cls) -> Any:
+            return given
+
+        def test_it(self) -> None: ...
+
+    class Wrapped(Case):
+        static_wrapper = lambda _app: given  # noqa: E731
+
+        def test_it(self) -> None: ...
+
+    for case, source in ((Live, told), (Wrapped, r"Wrapped\.static_wrapper must give")):
+        with pytest.raises(TypeError, match=source):
+            case.setUpClass()
+        case.doClassCleanups()
+    assert "live server" not in [thread.name for thread in threading.enumerate()]
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_live_server, "START_WITHIN", 0.3)
