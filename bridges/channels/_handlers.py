@@ -14,7 +14,12 @@ A name that a base class uses, such as `send` or `connect`, is not the layer's t
 where the user's class overrides it: whoever overrides it means another thing by it.
 """
 
-from typing import TYPE_CHECKING, Final
+import inspect
+from collections.abc import Callable
+from functools import partial, partialmethod
+from typing import TYPE_CHECKING, Any, Final
+
+from asgiref.sync import iscoroutinefunction
 
 from ...runtime import Message
 
@@ -108,15 +113,50 @@ def why_refused(consumer: "AsyncConsumer", message: Message) -> str:
     )
 
 
-def has_layer_handlers(cls: "type[AsyncConsumer]") -> bool:
-    """Tell whether there is a method that a message of the channel layer may call."""
+def has_layer_handlers(consumer: "AsyncConsumer") -> bool:
+    """Tell whether there is a method that a message of the channel layer may call.
+
+    It is a coroutine function, which takes one argument.
+    """
+    cls = type(consumer)
     reserved = _reserved(cls)
-    return any(
-        callable(value) and not name.startswith("_") and name not in reserved
-        for base in cls.__mro__
-        if not _is_ours(base) and base is not object
-        for name, value in base.__dict__.items()
+    own = [base for base in cls.__mro__ if not _is_ours(base) and base is not object]
+    names = {name for base in own for name in base.__dict__}
+    return "__getattr__" in names or any(
+        _takes_a_message(consumer, name)
+        for name in names
+        if not name.startswith("_") and name not in reserved
     )
+
+
+def _takes_a_message(consumer: "AsyncConsumer", name: str) -> bool:
+    value = inspect.getattr_static(type(consumer), name)
+    if not (callable(value) or isinstance(value, classmethod | partialmethod)):
+        return False  # such as a property, which may do anything when it is looked at
+    method = getattr(consumer, name)
+    if not any(map(iscoroutinefunction, (method, inspect.unwrap(method)))):
+        return False
+    try:
+        # What `sync_to_async` makes of a method hides its own arguments behind those of a function.
+        inspect.signature(method, follow_wrapped=not isinstance(method, partial)).bind({})
+    except TypeError:
+        return False
+    return True
+
+
+def call_plain(handler: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Call a handler of a sync consumer.
+
+    Raises:
+        TypeError: it is a coroutine function, which nobody would await.
+    """
+    result = handler(*args, **kwargs)
+    if result is not None and inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(
+            f"{handler.__qualname__} is a coroutine function; the handlers of a sync consumer "
+            "are plain functions"
+        )
 
 
 def _layer_may_call(consumer: "AsyncConsumer", name: str, owner: type | None) -> bool:

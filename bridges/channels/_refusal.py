@@ -28,7 +28,7 @@ def is_refusable(scope: Scope) -> bool:
 
     Channels' communicators leave `asgi` out, and tests expect an exception.
     """
-    if scope["type"] not in ("http", "websocket"):
+    if scope.get("type") not in ("http", "websocket"):
         return False
     return "asgi" in scope or DENIAL in (scope.get("extensions") or {})
 

@@ -21,7 +21,6 @@ after the consumer has closed, is ignored. Unlike there only a hundred times: th
 raises `ClientDisconnected`, which ends the handler, though not the consumer.
 """
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, partial, update_wrapper
 from types import MappingProxyType
@@ -40,7 +39,7 @@ from ..threads import Lease, run_sync
 from . import DEFAULT_CHANNEL_LAYER
 from ._children import Child, Children, check_function, name_of, on_hosted_loop, own_tasks
 from ._ends import GOODBYES, handle_all
-from ._handlers import find_handler, why_refused
+from ._handlers import call_plain, find_handler, why_refused
 from ._handlers import get_handler_name as get_handler_name
 from ._incarnations import Incarnations, opts_in
 from ._intake import LAST, DirectIntake, Intake, PumpedIntake, open_pumps, source_of
@@ -364,13 +363,7 @@ class SyncConsumer(AsyncConsumer):
     def _handle(self, message: Message) -> None:
         handler = self._handler_of(message)
         self._told = message["type"] in LAST
-        result = handler(message)
-        if result is not None and inspect.iscoroutine(result):
-            result.close()
-            raise TypeError(
-                f"the handler of {message['type']} is a coroutine function; the handlers of "
-                f"{type(self).__name__}, a sync consumer, are plain functions"
-            )
+        call_plain(handler, message)
 
     def send(self, message: Message) -> None:  # type: ignore[override]
         """Send one message to the client, from a handler or from any other thread.

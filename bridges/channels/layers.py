@@ -133,10 +133,16 @@ def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | 
 def takes_subscriptions(layer: object) -> bool:
     """Tell whether `layer` feeds mailboxes, in trio as in asyncio; one of somebody else does not.
 
-    Its class is asked, as a layer may do what works on a running loop only when it is
-    asked for a name that it does not have.
+    Nor does a subclass of ours with a `receive` of its own, which is awaited instead. The
+    class is asked, as a layer may do what works on a running loop only when it is asked
+    for a name that it does not have.
     """
-    return hasattr(type(layer), "subscribe")
+    for base in type(layer).__mro__:
+        if "subscribe" in vars(base):
+            return True
+        if "receive" in vars(base):
+            return False
+    return False
 
 
 def group_send_on_commit(

@@ -125,17 +125,8 @@ class URLRouter:
     _path_routing = True
 
     def __init__(self, routes: Sequence[URLPattern | URLResolver]) -> None:
-        self.routes = routes
-        self._table: list[tuple[Pattern, URLPattern]] = []
-        for route in routes:
-            if isinstance(route, URLResolver):
-                raise ImproperlyConfigured(
-                    f"{route}: include() is not supported in URLRouter. Use nested URLRouter "
-                    "instances instead."
-                )
-            nested = getattr(route.callback, "_path_routing", False) is True
-            pattern = _prefix(route) if nested else route.pattern
-            self._table.append((pattern, route))
+        self.routes: Sequence[Any] = routes
+        self._patterns = {route: _pattern_of(route) for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Pass the connection on to the first route that matches.
@@ -156,7 +147,10 @@ class URLRouter:
             return await self._find_nothing(path, scope, receive, send)
         path = path.removeprefix(root).lstrip("/")
         outer = scope.get("url_route", {})
-        for pattern, route in self._table:
+        for route in self.routes:
+            pattern = self._patterns.get(route)
+            if pattern is None:  # it was added to the list afterwards
+                pattern = self._patterns[route] = _pattern_of(route)
             match = pattern.match(path)
             if not match:
                 continue
@@ -181,9 +175,16 @@ class URLRouter:
         await refuse(error, scope, receive, send)
 
 
-def _prefix(route: URLPattern) -> Pattern:
-    """Give the pattern of a route behind which a path goes on."""
-    pattern = route.pattern
+def _pattern_of(route: URLPattern | URLResolver) -> Pattern:
+    """Give the pattern that a path has to match: one of its beginning, before a router."""
+    if isinstance(route, URLResolver):
+        raise ImproperlyConfigured(
+            f"{route}: include() is not supported in URLRouter. Use nested URLRouter "
+            "instances instead."
+        )
+    pattern: Pattern = route.pattern
+    if getattr(route.callback, "_path_routing", False) is not True:
+        return pattern
     # Not the text of the pattern: it may be a translation, in the language of the moment.
     for kind, attribute in ((RoutePattern, "_route"), (RegexPattern, "_regex")):
         if isinstance(pattern, kind):

@@ -153,6 +153,11 @@ class InstanceSessionWrapper:
             self.scope["session"] = SimpleLazyObject(self._open_session)
         self.real_send = send
 
+    async def resolve_session(self) -> None:
+        """Open the session now, instead of at its first use, as middleware of others asks for."""
+        if self.activated:
+            self.scope["session"] = self._open_session()
+
     def _open_session(self) -> SessionBase:
         return self.session_store(self.scope["cookies"].get(self.cookie_name))
 

@@ -127,14 +127,18 @@ class BaseChannelLayer:
             raise AssertionError("names must be a non-empty list")
         return all(self.require_valid_channel_name(name, receive=receive) for name in names)
 
-    def valid_channel_name(self, channel_name: str, receive: bool = False) -> bool:
+    def valid_channel_name(
+        self,
+        channel_name: str,
+        receive: bool = False,  # noqa: ARG002 -- without effect, as in Channels
+    ) -> bool:
         """Return what `require_valid_channel_name` returns; its older name in Channels."""
         warnings.warn(
             "valid_channel_name is deprecated, use require_valid_channel_name instead.",
             DeprecationWarning,
             stacklevel=2,
         )
-        return self.require_valid_channel_name(channel_name, receive=receive)
+        return self.require_valid_channel_name(channel_name)
 
     def valid_group_name(self, group_name: str) -> bool:
         """Return what `require_valid_group_name` returns; its older name in Channels."""

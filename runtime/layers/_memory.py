@@ -109,7 +109,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
     def group_send(self, group: str, message: Message) -> Done:
         """Put copies of `message` on all channels of `group`, at once; full ones miss it.
 
-        How many missed it is logged. A group that has no channels takes everything.
+        How many missed it is logged. A group that has no channels takes everything. In a
+        subclass with a `send` of its own, that one is awaited for each channel.
 
         Raises:
             TypeError: `group` is no group name.
@@ -120,13 +121,29 @@ class InMemoryChannelLayer(BaseChannelLayer):
         with self._lock:
             self._expire()
             names = self._members(group)
+            if type(self).send is not InMemoryChannelLayer.send:
+                # This one has to be awaited.
+                return self._send_to_each(names, message, group)  # type: ignore[return-value]
             missed = 0
             for name in names:
                 if not self._put(name, copy_message(message)):
                     missed += 1
+        self._tell_missed(missed, names, group)
+        return DONE
+
+    async def _send_to_each(self, names: list[str], message: Message, group: str) -> None:
+        # By a subclass that does something of its own with each message, such as counting.
+        missed = 0
+        for name in names:
+            try:
+                await self.send(name, message)
+            except ChannelFull:
+                missed += 1
+        self._tell_missed(missed, names, group)
+
+    def _tell_missed(self, missed: int, names: list[str], group: str) -> None:
         if missed:
             logger.info("%s of %s channels over capacity in group %s", missed, len(names), group)
-        return DONE
 
     @markcoroutinefunction
     def group_add(self, group: str, channel: str) -> Done:
@@ -184,6 +201,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         Of several that wait, each message goes to one.
 
         Raises:
+            RuntimeError: a mailbox has subscribed the channel, and gets all.
             TypeError: `channel` is no channel name.
         """
         self.require_valid_channel_name(channel)
@@ -191,6 +209,11 @@ class InMemoryChannelLayer(BaseChannelLayer):
             with self._lock:
                 self._expire()
                 entry = self.channels.setdefault(channel, Channel())
+                if entry.subscription is not None:
+                    raise RuntimeError(
+                        f"nothing can be received from {channel!r}: its messages go to whoever has "
+                        "subscribed it, as a consumer has whose handlers they call"
+                    )
                 if entry.queue:
                     _, message = entry.queue.pop(0)
                     self._drop_if_unused(channel, entry)

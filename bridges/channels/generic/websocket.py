@@ -16,6 +16,7 @@ from asgiref.sync import async_to_sync
 
 from ....runtime import Message
 from ....runtime.layers import DONE
+from .._handlers import call_plain
 from ..consumer import AsyncConsumer, SyncConsumer
 from ..db import aclose_old_connections as aclose_old_connections
 from ..exceptions import (
@@ -140,9 +141,9 @@ class WebsocketConsumer(SyncConsumer):
             completed(self.channel_layer.group_add(group, self.channel_name))
         try:
             if wants_message(self.connect):
-                self.connect(message)  # type: ignore[call-arg]
+                call_plain(self.connect, message)
             else:
-                self.connect()
+                call_plain(self.connect)
         except AcceptConnection:
             self.accept()
         except DenyConnection:
@@ -160,9 +161,9 @@ class WebsocketConsumer(SyncConsumer):
         """Call `receive` with the text or the bytes."""
         text = message.get("text")
         if text is not None:
-            self.receive(text_data=text)
+            call_plain(self.receive, text_data=text)
         else:
-            self.receive(bytes_data=message["bytes"])
+            call_plain(self.receive, bytes_data=message["bytes"])
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Handle one message of the client: override it."""
@@ -187,7 +188,7 @@ class WebsocketConsumer(SyncConsumer):
         for group in self.groups or ():
             require_groups(self.channel_layer)
             completed(self.channel_layer.group_discard(group, self.channel_name))
-        self.disconnect(message["code"])
+        call_plain(self.disconnect, message["code"])
         raise StopConsumer
 
     async def _leave_groups(self) -> None:
@@ -213,7 +214,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         """Decode one message and call `receive_json`."""
         if not text_data:
             raise ValueError("No text section for incoming WebSocket frame!")
-        self.receive_json(self.decode_json(text_data), **kwargs)
+        call_plain(self.receive_json, self.decode_json(text_data), **kwargs)
 
     # `*args` for type checkers: an override may leave out `**kwargs`, as most do.
     def receive_json(self, content: Any, *args: Any, **kwargs: Any) -> None:

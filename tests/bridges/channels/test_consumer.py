@@ -178,7 +178,7 @@ def test_coroutine_function_as_a_sync_handler_is_an_error_that_says_so() -> None
     class Mixed(SyncConsumer):
         async def test_it(self, message: dict[str, Any]) -> None: ...
 
-    with pytest.raises(TypeError, match="handlers of Mixed, a sync consumer, are plain functions"):
+    with pytest.raises(TypeError, match=r"Mixed\.test_it is a coroutine function"):
         exchange(Mixed.as_asgi(), TEST, {"type": "test.it"})
 
 

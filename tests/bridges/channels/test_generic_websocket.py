@@ -49,6 +49,16 @@ def make(base: type, **handlers: Any) -> Any:
     return type("Made", (base,), handlers).as_asgi()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("name", ["connect", "receive", "receive_json", "disconnect"])
+def test_coroutine_function_in_a_sync_consumer_is_an_error_that_names_it(name: str) -> None:
+    async def handler(self: Any, *args: Any, **kwargs: Any) -> None: ...
+
+    handler.__qualname__ = f"Mixed.{name}"
+    consumer = type("Mixed", (JsonWebsocketConsumer,), {name: handler}).as_asgi()  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match=f"Mixed.{name} is a coroutine function; the handlers of a"):
+        exchange(consumer, SCOPE, CONNECT, text("1"), GONE)
+
+
 @BOTH
 def test_connection_is_accepted_unless_connect_says_otherwise(base: type) -> None:
     accepted = {"type": "websocket.accept", "subprotocol": None}

@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from tests.bridges.channels.serving import exchange
 
 from greenroom.bridges.asyncio import open_hosted_loop
 from greenroom.bridges.channels._layers_of_others import HostedLayer, layer_for_here
-from greenroom.bridges.channels.layers import InMemoryChannelLayer
+from greenroom.bridges.channels.consumer import AsyncConsumer
+from greenroom.bridges.channels.exceptions import StopConsumer
+from greenroom.bridges.channels.layers import InMemoryChannelLayer, channel_layers
 
 
 class Remote:
@@ -75,6 +78,24 @@ async def test_program_of_somebody_else_without_a_hosted_loop_gets_one() -> None
 async def test_layer_that_can_be_awaited_in_trio_is_given_as_it_is() -> None:
     for layer in (InMemoryChannelLayer(), InTrio(), None):
         assert layer_for_here(layer) is layer
+
+
+def test_consumer_is_given_what_a_subclass_of_ours_receives() -> None:
+    class Stamping(InMemoryChannelLayer):
+        async def receive(self, channel: str) -> dict[str, Any]:
+            return await super().receive(channel) | {"stamp": 1}
+
+    class Consumer(AsyncConsumer):
+        async def test_connect(self, message: dict[str, Any]) -> None:
+            await self.channel_layer.send(self.channel_name, {"type": "test.message"})
+
+        async def test_message(self, message: dict[str, Any]) -> None:
+            await self.send(message)
+            raise StopConsumer
+
+    channel_layers.set("default", Stamping())
+    sent = exchange(Consumer.as_asgi(), {"type": "test"}, {"type": "test.connect"})
+    assert sent == [{"type": "test.message", "stamp": 1}]
 
 
 def test_layer_is_given_as_it_is_to_code_on_asyncio() -> None:

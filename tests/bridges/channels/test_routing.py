@@ -258,6 +258,15 @@ def test_not_found_raised_by_an_application_tries_the_next_route() -> None:
     assert route(router, "/a/")["name"] == "second"
 
 
+def test_route_that_is_added_later_counts_too() -> None:
+    routes = [path("a/", app("a"))]
+    router = URLRouter(routes)
+    routes.append(path("b/", URLRouter([path("c/", app("c"))])))
+    assert route(router, "/b/c/")["name"] == "c"
+    router.routes = [path("a/", app("another"))]
+    assert route(router, "/a/")["name"] == "another"
+
+
 def test_include_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"include\(\) is not supported in URLRouter"):
         URLRouter([path("x/", include([]))])

@@ -10,7 +10,12 @@ from django.core.exceptions import SuspiciousOperation
 from django.test import override_settings
 from tests.bridges.channels.serving import exchange, exchange_in_trio, query
 
-from greenroom.bridges.channels.sessions import CookieMiddleware, SessionMiddlewareStack
+from greenroom.bridges.channels.sessions import (
+    CookieMiddleware,
+    InstanceSessionWrapper,
+    SessionMiddleware,
+    SessionMiddlewareStack,
+)
 
 
 def cookie_of(message: dict[str, Any], key: str = "k") -> Any:
@@ -72,7 +77,7 @@ def test_first_cookie_header_fills_the_scope() -> None:
         exchange(CookieMiddleware(tell_cookies), {"type": "http"})
 
 
-def answering(**status: int) -> Any:
+def answering(stack: Any = SessionMiddlewareStack, **status: int) -> Any:
     """Make an application that counts visits in its session, and answers."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -80,7 +85,7 @@ def answering(**status: int) -> Any:
         await session.aset("visits", await session.aget("visits", 0) + 1)
         await send({"type": "http.response.start", "status": status.get("status", 200)})
 
-    return SessionMiddlewareStack(application)
+    return stack(application)
 
 
 def request(*cookies: bytes) -> dict[str, Any]:
@@ -94,6 +99,18 @@ def test_changed_session_is_saved_and_its_cookie_set(database: None) -> None:
     (start,) = exchange(answering(), request(f"sessionid={key}".encode()))
     assert cookie_of(start, "sessionid").value == key
     assert SessionStore(key)["visits"] == 2
+
+
+def test_session_is_opened_where_middleware_of_others_asks_for_it(database: None) -> None:
+    class Own(SessionMiddleware):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+            wrapper = InstanceSessionWrapper(scope, send)
+            await wrapper.resolve_session()
+            assert type(wrapper.scope["session"]) is SessionStore
+            return await self.inner(wrapper.scope, receive, wrapper.send)
+
+    (start,) = exchange(CookieMiddleware(answering(Own)), request())
+    assert SessionStore(cookie_of(start, "sessionid").value)["visits"] == 1
 
 
 def test_session_is_not_saved_when_the_response_is_an_error(database: None) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.actors import Lane, Mailbox
+from greenroom.runtime import Message
 from greenroom.runtime.layers import ChannelFull, InMemoryChannelLayer
 
 
@@ -357,6 +358,42 @@ async def test_lane_of_a_subscription_holds_what_the_layer_allows() -> None:
         await layer.send("big", {"type": "x"})
     with pytest.raises(ChannelFull):
         await layer.send("big", {"type": "x"})
+
+
+async def test_subscribed_channel_leaves_nothing_to_receive() -> None:
+    layer = InMemoryChannelLayer()
+    subscription = layer.subscribe("a", Mailbox(Lane()))
+    with pytest.raises(RuntimeError, match="nothing can be received from 'a'"):
+        await layer.receive("a")
+    subscription.close()
+    await layer.send("a", {"type": "x"})
+    assert await layer.receive("a") == {"type": "x"}
+
+
+class Counting(InMemoryChannelLayer):
+    """A layer of a project, which does something of its own with each message."""
+
+    def __init__(self) -> None:
+        super().__init__(capacity=1)
+        self.sent: list[str] = []
+
+    async def send(self, channel: str, message: Message) -> None:  # type: ignore[override]
+        self.sent.append(channel)
+        await super().send(channel, message)
+
+
+async def test_subclass_sends_each_message_of_a_group_in_its_own_way(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "greenroom.layers")
+    layer = Counting()
+    for name in "ab":
+        await layer.group_add("g", name)
+    await layer.group_send("g", {"type": "x"})
+    await layer.receive("a")
+    await layer.group_send("g", {"type": "x"})
+    assert layer.sent == ["a", "b", "a", "b"]
+    assert caplog.messages == ["1 of 2 channels over capacity in group g"]
 
 
 async def test_channel_leaves_its_groups_when_its_subscription_ends() -> None:
