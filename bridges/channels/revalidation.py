@@ -18,7 +18,7 @@ Channels leaves this to each consumer: see its documentation of `get_user`.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, Final, final
 
@@ -29,10 +29,12 @@ from django.contrib.auth import SESSION_KEY
 from ...runtime import App, Message, Receive, Scope, Send, describe
 from ...runtime.flavours import Flavour
 from ...runtime.layers import InMemoryChannelLayer, Waiter
-from ..asyncio import call_app, current_hosted_loop
+from ..asyncio import call_app
 from . import DEFAULT_CHANNEL_LAYER
 from ._ended_sessions import add_listener, group_of, listen_for_logouts, remove_listener
-from ._outages import outage_of, receive_lastingly
+from ._layers_of_others import layer_for_here
+from ._outages import Outage, outage_of, receive_lastingly
+from ._worker_tasks import current_time, wait_until
 from .auth import load_user
 from .db import database_sync_to_async
 from .layers import get_channel_layer
@@ -194,7 +196,7 @@ class _Watch:
             self._waiter = Waiter()
             self._listen(self._session.session_key)
             if not self._ended:
-                await _wait(self._waiter, self._middleware.every)
+                await wait_until(self._waiter, current_time() + self._middleware.every)
             if not self._by_itself and (self._ended or not await self._is_valid()):
                 logger.info("closed, since its user has logged out: %s", describe(self._scope))
                 await self._socket.close(self._middleware.code)
@@ -229,16 +231,12 @@ class _Watch:
         key: str | None = self._session.session_key
         if key is None:
             return
-        loop = current_hosted_loop() if trio.lowlevel.in_trio_task() else None
         try:
-            if loop is None or hasattr(layer, "subscribe"):
-                await self._receive(layer, group_of(key))
-            else:  # of somebody else, who wrote it for asyncio
-                await loop.run_asyncio(self._receive, layer, group_of(key))
+            await self._receive(layer_for_here(layer), group_of(key), outage_of(layer))
         except Exception:
             logger.exception("no logout in another process will be heard of by a socket")
 
-    async def _receive(self, layer: Any, group: str) -> None:
+    async def _receive(self, layer: Any, group: str, outage: Outage) -> None:
         channel = await layer.new_channel()
 
         async def ask() -> Message:
@@ -248,21 +246,11 @@ class _Watch:
             return message
 
         try:
-            await receive_lastingly(ask, channel, outage_of(layer))
+            await receive_lastingly(ask, channel, outage)
         finally:
             with trio.CancelScope(shield=True) if trio.lowlevel.in_trio_task() else nullcontext():
                 await layer.group_discard(group, channel)
         self.end(None)
-
-
-async def _wait(waiter: Waiter, seconds: float) -> None:
-    if trio.lowlevel.in_trio_task():
-        with trio.move_on_after(seconds):
-            await waiter.wait()
-        return
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await waiter.wait()
 
 
 async def _beside(
