@@ -169,6 +169,15 @@ def test_of_an_endless_list_the_end_counts(hop: bytes) -> None:
     assert client_of(many_lines) == (hops[-MOST_HOPS].decode(), 0)
 
 
+def test_what_is_longer_than_an_address_or_what_a_proxy_adds_is_neither() -> None:
+    for length, client in [(40, ("203.0.113.7", 0)), (80, PEER)]:
+        node = b"203.0.113.7:_" + b"x" * length
+        assert client_of([(b"x-forwarded-for", node)]) == client
+    for length, client in [(4000, ("203.0.113.7", 0)), (4096, PEER)]:
+        element = b"for=203.0.113.7;host=" + b"x" * length
+        assert client_of([(b"forwarded", element)], "forwarded") == client
+
+
 def test_a_header_with_underscores_is_another_one() -> None:
     assert client_of([(b"x_forwarded_for", b"203.0.113.7")]) == PEER
 
