@@ -40,7 +40,13 @@ class ApplicationCommunicator:
     the application with the block, and raises what that has raised, unless the block has
     failed already.
 
-    What an application has raised is raised by the next call of the test, each time.
+    What an application has raised is raised by the next call of the test, and by each after
+    it. `KeyboardInterrupt` and `SystemExit` end the test, whatever it waits for: under
+    asyncio with its loop, under trio in the calls of all its communicators.
+
+    Timeouts are in seconds. They are 1, as in Channels: much longer than what happens within
+    one process takes, and short enough to wait for where a test fails. None waits for ever.
+    In virtual time (`virtual_time`, `autojump_clock`) they take none.
 
     Args:
         application: an ASGI application: a consumer's `as_asgi()`, a router, a middleware,
@@ -48,13 +54,20 @@ class ApplicationCommunicator:
         scope: what it is called with.
         destructive_timeouts: whether it is cancelled when `receive_output` or `wait` run out
             of time, as Channels does; the class attribute of this name if None.
+
+    Attributes:
+        application: the application, as one of ASGI 3.
+        scope: what it is called with; it may be changed until the first call.
+        input_queue: what it will receive.
+        output_queue: what it has sent, and no call has taken.
     """
 
     destructive_timeouts: ClassVar[bool] = True
     """Whether an application that has not answered in time is cancelled, as in Channels.
 
-    With False in a subclass, or as an argument, it goes on, and may be asked again. Then
-    `wait` (and `disconnect`) raise TimeoutError, too; Channels passes over it in silence.
+    True, since tests rely on it. With False in a subclass, or as an argument, it goes on, and
+    may be asked again. Then `wait` (and `disconnect`) raise TimeoutError, too; Channels
+    passes over it in silence.
     """
 
     scope: Scope
@@ -79,6 +92,9 @@ class ApplicationCommunicator:
 
         Under trio something with the methods that tests use of one: `done`, `result`,
         `exception`, `cancel`, `cancelled`; it may be awaited.
+
+        Raises:
+            RuntimeError: neither asyncio nor trio runs here.
         """
         return self._running()
 
@@ -90,24 +106,27 @@ class ApplicationCommunicator:
         return self._future
 
     async def send_input(self, message: Message) -> None:
-        """Send one message to the application.
+        """Send one message to the application, which need not receive it; nobody waits for that.
 
         Raises:
             Exception: what the application has raised.
-            ApplicationStopped: it was cancelled.
+            ApplicationStopped: it was cancelled, such as by a timeout before.
         """
         self._raise_end()
         await self.input_queue.put(message)
 
     async def receive_output(self, timeout: float | None = 1) -> Message:
-        """Receive one message that the application sends.
+        """Receive the next message that the application sends, or has sent.
+
+        Args:
+            timeout: seconds, 1 as in Channels; None waits for ever.
 
         Raises:
-            Exception: what the application has raised.
-            ApplicationStopped: it was cancelled.
-            TimeoutError: there was no message within `timeout` seconds, or the application
-                has ended without one. In the first case it is cancelled, unless
-                `destructive_timeouts` says otherwise.
+            Exception: what the application has raised, before this call or while it waits.
+            ApplicationStopped: it was cancelled, such as by a timeout before.
+            TimeoutError: there was no message within `timeout` seconds, and the application
+                is cancelled, unless `destructive_timeouts` is False; or it has ended, and
+                nothing is left.
         """
         self._raise_end()
         if await self._wait(timeout, for_output=True):
@@ -120,24 +139,36 @@ class ApplicationCommunicator:
         raise TimeoutError(f"the application has sent nothing within {timeout} seconds")
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:  # noqa: ARG002
-        """Tell whether the application sends nothing for `timeout` seconds.
+        """Tell whether the application sends nothing for `timeout` seconds, or ends before.
 
-        `interval` is there for Channels' sake: nothing is polled. Where time is virtual
-        (`virtual_time`, `autojump_clock`), waiting for an hour takes none.
+        A message that comes is not taken. The application is never cancelled.
+
+        Args:
+            timeout: seconds, 0.1 as in Channels, since most tests wait for all of it. In
+                virtual time (`virtual_time`, `autojump_clock`) an hour takes none.
+            interval: there for Channels' sake: nothing is polled.
 
         Raises:
             Exception: what the application had raised before.
-            ApplicationStopped: it was cancelled before.
+            ApplicationStopped: it was cancelled before, such as by a timeout.
         """
         self._raise_end()
-        return not await self._wait(timeout, for_output=True)
+        nothing = not await self._wait(timeout, for_output=True)
+        if isinstance(self._failure(), KeyboardInterrupt | SystemExit):
+            self._raise_end()
+        return nothing
 
     async def wait(self, timeout: float | None = 1) -> None:
         """Wait for the end of the application; one that does not end in time is cancelled.
 
+        In silence, as in Channels; one that was cancelled before is not complained of either.
+
+        Args:
+            timeout: seconds, 1 as in Channels; None waits for ever.
+
         Raises:
-            Exception: what the application has raised.
-            TimeoutError: it goes on, with `destructive_timeouts` off.
+            Exception: what the application has raised, also while it was cancelled.
+            TimeoutError: with `destructive_timeouts` off it is not cancelled, and goes on.
         """
         running = self._running()
         in_time = False
@@ -153,10 +184,17 @@ class ApplicationCommunicator:
         self._raise_failure()
 
     def stop(self, exceptions: bool = True) -> None:
-        """Cancel the application; of one that has ended raise what it has raised.
+        """Cancel the application, without waiting for its end; or say how it has ended.
+
+        One that has not started is left alone. A communicator that nobody refers to any more
+        does this by itself.
 
         Args:
             exceptions: False raises nothing.
+
+        Raises:
+            Exception: the application has ended before, and this is what it has raised.
+            ApplicationStopped: it was cancelled before.
         """
         if self._future is None:
             return

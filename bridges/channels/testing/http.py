@@ -21,7 +21,8 @@ class HttpCommunicator(ApplicationCommunicator):
     ```
 
     A response that comes in parts, such as a stream of server-sent events, is read by
-    `send_input` and `receive_output`.
+    `send_input` and `receive_output`. As a context manager it leaves at the end of the block,
+    as a client does (`http.disconnect`), and waits for the application's end.
 
     Args:
         application: an ASGI application.
@@ -63,15 +64,20 @@ class HttpCommunicator(ApplicationCommunicator):
     async def get_response(self, timeout: float | None = 1) -> dict[str, Any]:
         """Send the request, at the first call, and receive the whole response.
 
+        Args:
+            timeout: seconds for each part of the response, 1 as in Channels; None waits for
+                ever.
+
         Returns:
-            A dict with `status`, `headers` and `body`.
+            A dict with `status` (an int), `headers` (a list of pairs of bytes, empty if there
+            are none) and `body` (bytes).
 
         Raises:
-            Exception: what the application has raised.
+            Exception: what the application has raised, before this call or while it waits.
             ApplicationStopped: it was cancelled, such as by a timeout before.
             TimeoutError: one part of the response took longer than `timeout` seconds, and the
-                application is cancelled, unless `destructive_timeouts` says otherwise; or it
-                has ended without a whole response.
+                application is cancelled, unless `destructive_timeouts` is False; or it has
+                ended without a whole response.
             AssertionError: what came was no response.
         """
         if not self.sent_request:

@@ -65,7 +65,10 @@ class WebsocketCommunicator(ApplicationCommunicator):
         """The headers that the application accepted the connection with; set by `connect`."""
 
     async def connect(self, timeout: float | None = 1) -> tuple[bool, Any]:
-        """Ask for the connection.
+        """Ask for the connection, and wait for the answer.
+
+        Args:
+            timeout: seconds, 1 as in Channels; None waits for ever.
 
         Returns:
             `(True, subprotocol)` if it is accepted, the subprotocol None if none was
@@ -74,10 +77,10 @@ class WebsocketCommunicator(ApplicationCommunicator):
             response, in applications that make use of ASGI's extension for that.
 
         Raises:
-            Exception: what the application has raised.
-            ApplicationStopped: it was cancelled.
+            Exception: what the application has raised, before this call or while it waits.
+            ApplicationStopped: it was cancelled before.
             TimeoutError: there was no answer within `timeout` seconds, and the application is
-                cancelled, unless `destructive_timeouts` says otherwise; or it has ended.
+                cancelled, unless `destructive_timeouts` is False; or it has ended.
             AssertionError: it was no answer.
         """
         await self.send_input({"type": "websocket.connect"})
@@ -117,17 +120,26 @@ class WebsocketCommunicator(ApplicationCommunicator):
             await self.send_input({"type": "websocket.receive", "bytes": bytes_data})
 
     async def send_json_to(self, data: Any) -> None:
-        """Send `data` as JSON, in a text; the rest as `send_to`."""
-        await self.send_to(text_data=json.dumps(data))
-
-    async def receive_from(self, timeout: float | None = 1) -> Any:
-        """Receive a text or bytes.
+        """Send `data` as JSON, in a text.
 
         Raises:
             Exception: what the application has raised.
             ApplicationStopped: it was cancelled, such as by a timeout before.
+            TypeError: `data` is nothing that JSON can say.
+        """
+        await self.send_to(text_data=json.dumps(data))
+
+    async def receive_from(self, timeout: float | None = 1) -> Any:
+        """Receive the next text, as str, or bytes.
+
+        Args:
+            timeout: seconds, 1 as in Channels; None waits for ever.
+
+        Raises:
+            Exception: what the application has raised, before this call or while it waits.
+            ApplicationStopped: it was cancelled, such as by a timeout before.
             TimeoutError: nothing came within `timeout` seconds, and the application is
-                cancelled, unless `destructive_timeouts` says otherwise; or it has ended.
+                cancelled, unless `destructive_timeouts` is False; or it has ended.
             AssertionError: something else came, such as a close.
         """
         message = await self.receive_output(timeout)
@@ -145,10 +157,17 @@ class WebsocketCommunicator(ApplicationCommunicator):
         return data
 
     async def receive_json_from(self, timeout: float | None = 1) -> Any:
-        """Receive a text, and give what it says in JSON; the rest as `receive_from`.
+        """Receive the next text, and give what it says in JSON.
+
+        Args:
+            timeout: seconds, 1 as in Channels; None waits for ever.
 
         Raises:
-            AssertionError: bytes came.
+            Exception: what the application has raised, before this call or while it waits.
+            ApplicationStopped: it was cancelled, such as by a timeout before.
+            TimeoutError: nothing came within `timeout` seconds, and the application is
+                cancelled, unless `destructive_timeouts` is False; or it has ended.
+            AssertionError: bytes came, or something else, such as a close.
             json.JSONDecodeError: the text is no JSON.
         """
         payload = await self.receive_from(timeout)
@@ -159,12 +178,16 @@ class WebsocketCommunicator(ApplicationCommunicator):
     async def disconnect(self, code: int = 1000, timeout: float | None = 1) -> None:
         """Leave, and wait until the application has ended.
 
-        One that does not end within `timeout` seconds is cancelled in silence.
+        One that does not end in time is cancelled in silence, as in Channels.
+
+        Args:
+            code: what the client closes with, 1000 for a normal end.
+            timeout: seconds, 1 as in Channels; None waits for ever.
 
         Raises:
-            Exception: what the application has raised.
-            ApplicationStopped: it was cancelled before.
-            TimeoutError: it goes on, with `destructive_timeouts` off.
+            Exception: what the application has raised, before this call or while it ended.
+            ApplicationStopped: it was cancelled before, such as by a timeout.
+            TimeoutError: with `destructive_timeouts` off it is not cancelled, and goes on.
         """
         await self.send_input({"type": "websocket.disconnect", "code": code})
         await self.wait(timeout)

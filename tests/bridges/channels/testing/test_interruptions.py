@@ -202,6 +202,18 @@ def test_calls_that_wait_for_other_applications_raise_it(
     assert_ends_with(error, run, main)
 
 
+@pytest.mark.parametrize("call", ["receive_output", "receive_nothing", "wait"])
+def test_each_call_that_waits_raises_it(run: Run, call: str, error: BaseException) -> None:
+    async def main() -> None:
+        one = ApplicationCommunicator(echo, {"type": "websocket"})
+        other = WebsocketCommunicator(raised_by_the_application(error), "/")
+        assert not one.future.done()
+        await other.send_input({"type": "websocket.connect"})
+        await getattr(one, call)(LONG)
+
+    assert_ends_with(error, run, main)
+
+
 @pytest.mark.parametrize("turns", range(12))
 def test_applications_that_start_while_it_is_told_end_with_the_test(
     run: Run, error: BaseException, turns: int
