@@ -175,7 +175,7 @@ def check_function(fn: object) -> None:
     """
     if inspect.iscoroutine(fn):
         fn.close()  # else Python would warn that it was never awaited
-        name = name_of(fn)  # type: ignore[arg-type]
+        name = name_of(fn)  # type: ignore[arg-type]  # a coroutine has a name, too
         raise TypeError(
             "start_soon() takes an async function, and calls it itself: "
             f"write start_soon({name}, ...), not start_soon({name}(...))"

@@ -339,7 +339,7 @@ class SyncConsumer(AsyncConsumer):
     def _close_base_send(self) -> None:
         self._outlet.close()
 
-    def start_soon(self, fn: Callable[..., Awaitable[object]], *args: Any) -> Child:  # noqa: ARG002
+    def start_soon(self, fn: Callable[..., Awaitable[object]], *args: Any) -> Child:  # noqa: ARG002 -- refused
         """Refuse: a thread cannot be cancelled, and so it cannot end with its consumer.
 
         Raises:
@@ -365,7 +365,7 @@ class SyncConsumer(AsyncConsumer):
         self._told = message["type"] in LAST
         call_plain(handler, message)
 
-    def send(self, message: Message) -> None:  # type: ignore[override]
+    def send(self, message: Message) -> None:  # type: ignore[override]  # no coroutine here
         """Send one message to the client, from a handler or from any other thread.
 
         After the client has left, or the consumer itself has closed the connection or has

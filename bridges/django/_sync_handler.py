@@ -32,7 +32,7 @@ from .database import database_guard
 class SyncChain(ASGIHandler):
     """The middleware and the views, called synchronously as under WSGI, with ASGI's requests."""
 
-    def load_middleware(self, is_async: bool = False) -> None:  # noqa: ARG002
+    def load_middleware(self, is_async: bool = False) -> None:  # noqa: ARG002 -- never
         """Build the chain for synchronous calls, though the class above asks for the other."""
         super().load_middleware(is_async=False)
 

@@ -75,9 +75,7 @@ def _leads_to_async_view(scope: Scope) -> bool:
         if not _has_async_views(settings.ROOT_URLCONF):
             return False
         return iscoroutinefunction(_find_view(scope))
-    except Exception:  # noqa: BLE001
-        # Whatever is wrong with the path or the urlconf, the chain meets it again and
-        # answers with Django's page for it.
+    except Exception:  # noqa: BLE001 -- the chain meets it again, and answers with Django's page
         return False
 
 

@@ -40,7 +40,7 @@ class StaticFiles:
 
 
 @final
-class _FilesChain(StaticFilesHandlerMixin, SyncChain):  # type: ignore[misc]
+class _FilesChain(StaticFilesHandlerMixin, SyncChain):  # type: ignore[misc]  # Django's two differ
     """Answers every request with a static file, or with 404, without any middleware."""
 
     def __init__(self) -> None:

@@ -197,7 +197,7 @@ class Lease(Executor):
 
     # -- as a job of the pool
 
-    def run(self, before: Callable[[], object] | None = None) -> Callable[[], object]:  # noqa: ARG002
+    def run(self, before: Callable[[], object] | None = None) -> Callable[[], object]:  # noqa: ARG002 -- a pool gives none
         """Run what is asked for, until the block ends."""
         if not self._taken.acquire(blocking=False):
             return nothing

@@ -156,7 +156,7 @@ class BaseChannelLayer:
             AssertionError: it is not. Channels raises this, so that code can rely on it.
         """
         if not isinstance(message, dict):
-            raise AssertionError(f"message is not a dict: {message!r}")  # noqa: TRY004
+            raise AssertionError(f"message is not a dict: {message!r}")  # noqa: TRY004 -- as told above
         if "__asgi_channel__" in message:
             raise AssertionError("'__asgi_channel__' is a reserved key, a message must not have it")
 

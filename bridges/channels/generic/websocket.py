@@ -168,7 +168,7 @@ class WebsocketConsumer(SyncConsumer):
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Handle one message of the client: override it."""
 
-    def send(  # type: ignore[override]
+    def send(  # type: ignore[override]  # as in Channels, with data for a message
         self,
         text_data: str | None = None,
         bytes_data: bytes | None = None,
@@ -255,7 +255,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
             await self.channel_layer.group_add(group, self.channel_name)
         try:
             if wants_message(self.connect):
-                await self.connect(message)  # type: ignore[call-arg]
+                await self.connect(message)  # type: ignore[call-arg]  # an override's
             else:
                 await self.connect()
         except AcceptConnection:
@@ -282,7 +282,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Handle one message of the client: override it."""
 
-    async def send(  # type: ignore[override]
+    async def send(  # type: ignore[override]  # as in Channels, with data for a message
         self,
         text_data: str | None = None,
         bytes_data: bytes | None = None,
