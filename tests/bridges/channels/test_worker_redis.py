@@ -347,9 +347,11 @@ def test_a_server_that_does_not_answer_is_told_of_and_keeps_nobody_from_leaving(
 
 async def test_a_worker_outlasts_a_restart_of_its_server(caplog: pytest.LogCaptureFixture) -> None:
     jobs = Jobs()
-    server = ValkeyServer()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"redis://127.0.0.1:{port}/0"
+    server = ValkeyServer(port=port)
     server.start()
-    url, port = f"redis://127.0.0.1:{server.port}/0", server.port
     store = Store([url])
     store.layer.hosts = [{"address": url, "retry": NEVER}]
     worker = Worker(recording(Asyncio, jobs).as_asgi(), ["jobs"], store.layer)
