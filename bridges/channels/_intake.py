@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from ...actors import Mailbox
-from ...runtime import Message, Receive, Scope
+from ...runtime import Message, Receive, Scope, Send
 from ...runtime._errors import instead_of_exit
 from ...runtime.layers import Waiter
 from ...runtime.scopes import BUDGET, EVENTS, MESSAGES, Conversation, ScopeActor, open_mailbox
@@ -75,10 +75,10 @@ class Intake(ABC):
             wake()
 
 
-def source_of(receive: Receive) -> ScopeActor | Conversation | None:
-    """Give the scope whose own `receive` this is; None if somebody has wrapped it."""
-    owner = getattr(receive, "__self__", None)
-    if receive != getattr(owner, "receive", None):
+def source_of(method: Receive | Send) -> ScopeActor | Conversation | None:
+    """Give the scope whose own `receive` or `send` this is; None if somebody has wrapped it."""
+    owner = getattr(method, "__self__", None)
+    if method not in (getattr(owner, "receive", None), getattr(owner, "send", None)):
         return None
     if isinstance(owner, HostedScope):
         owner = owner.source

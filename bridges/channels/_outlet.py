@@ -13,19 +13,8 @@ from typing import final
 from ...runtime import Message, Send
 from ...runtime.layers import Waiter
 from ...runtime.scopes import ScopeActor
-from ..asyncio import HostedScope
 from ..threads import Home, HomeClosed
 from ._unheard import ENDED, TURNING, Unheard
-
-
-def sink_of(send: Send) -> ScopeActor | None:
-    """Give the scope whose own `send` this is; None if somebody has wrapped it."""
-    owner = getattr(send, "__self__", None)
-    if send != getattr(owner, "send", None):
-        return None
-    if isinstance(owner, HostedScope):
-        owner = owner.source
-    return owner if isinstance(owner, ScopeActor) else None
 
 
 class Outlet(ABC):

@@ -45,7 +45,7 @@ from ._incarnations import Incarnations, opts_in
 from ._intake import LAST, DirectIntake, Intake, PumpedIntake, open_pumps, source_of
 from ._layers_of_others import layer_for_here
 from ._outages import outage_of, receive_lastingly
-from ._outlet import DirectOutlet, Outlet, WrappedOutlet, sink_of
+from ._outlet import DirectOutlet, Outlet, WrappedOutlet
 from ._threads import guarding, live_pinned
 from ._unheard import TURNING, Unheard
 from ._words import note
@@ -328,11 +328,11 @@ class SyncConsumer(AsyncConsumer):
             cls.greenroom_flavour = "asyncio"  # what such code awaits is asyncio's
 
     def _make_base_send(self, send: Send) -> Callable[[Message], Any]:
-        sink = sink_of(send)
+        sink = source_of(send)
         self._outlet: Outlet = (
-            WrappedOutlet(send, self._unheard)
-            if sink is None
-            else DirectOutlet(sink, self._unheard)
+            DirectOutlet(sink, self._unheard)
+            if isinstance(sink, ScopeActor)
+            else WrappedOutlet(send, self._unheard)
         )
         return self._outlet
 
