@@ -150,7 +150,7 @@ async def soak_raw() -> None:
 async def soak_consumers() -> None:
     async with open_hosted_loop() as loop, trio.open_nursery() as nursery:
         await soak(await site_starter(nursery)(hosted(consumers_app())))
-        assert [task for task in asyncio.all_tasks(loop) if not task.done()] == []
+        assert [task for task in asyncio.all_tasks(loop.loop) if not task.done()] == []
         nursery.cancel_scope.cancel()
 
 

@@ -21,6 +21,7 @@ from ._errors import TaskCancelled as TaskCancelled
 from ._loop import HostedLoop as HostedLoop
 from ._loop import current_hosted_loop as current_hosted_loop
 from ._loop import open_hosted_loop as open_hosted_loop
+from ._outer import OuterLoop as OuterLoop
 from ._scope import HostedScope as HostedScope
 from ._serve import serve as serve
 from ._waiting import MailboxWaiter as MailboxWaiter
@@ -31,6 +32,7 @@ __all__ = [
     "HostedScope",
     "MailboxWaiter",
     "NoHostedLoop",
+    "OuterLoop",
     "TaskCancelled",
     "call_app",
     "current_hosted_loop",

@@ -1,10 +1,11 @@
 """Awaiting an ASGI application in the flavour it speaks, from the flavour that runs.
 
-| running      | it speaks trio | it speaks asyncio | it speaks both |
-| ------------ | -------------- | ----------------- | -------------- |
-| trio         | await          | hosted loop, task | await          |
-| hosted loop  | trio task      | await             | await          |
-| another loop | NoHostedLoop   | await             | await          |
+| running         | it speaks trio        | it speaks asyncio | it speaks both |
+| --------------- | --------------------- | ----------------- | -------------- |
+| trio            | await                 | hosted loop, task | await          |
+| hosted loop     | trio task             | await             | await          |
+| another loop    | guest run, trio task  | await             | await          |
+| trio, as guest  | await                 | that loop, task   | await          |
 """
 
 import asyncio
@@ -14,15 +15,19 @@ from typing import Any
 
 import trio
 
+from ...runtime._errors import ApplicationExited
 from ...runtime._types import App, Receive, Scope, Send
 from ...runtime.flavours import flavour_of, speaks
 from ...runtime.restarting import carry_mark
 from ...runtime.scopes import ScopeActor
-from ._errors import NoHostedLoop
+from ._crossings import wait_future
+from ._guest import visit_trio
 from ._lasting import lasting_hosted_loop
-from ._loop import HostedLoop, current_hosted_loop, wait_future
+from ._loop import HostedLoop, current_hosted_loop
+from ._outer import OuterLoop
+from ._receiver import Receiver
 from ._scope import HostedScope
-from ._tasks import run_owner
+from ._tasks import note_owners, run_owner
 
 
 def call_app(app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[object]:
@@ -32,11 +37,12 @@ def call_app(app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[
     memory for every open connection. An asyncio application under trio runs in a copy of
     the caller's context, as one task that owns every task it creates: those are cancelled
     and awaited at its end. Where the trio program hosts no loop, one is opened, and stays
-    until the program ends.
+    until the program ends. A trio application on a loop of another server runs in a trio
+    run that is that loop's guest, for as long as one of its scopes needs it.
 
     Raises:
         NoHostedLoop: the application speaks the other flavour, and nothing leads there: trio
-            does not run here, or cannot host a loop.
+            cannot host a loop, or is the guest of another loop of this thread.
         TaskCancelled: the application cancelled its own asyncio task.
     """
     flavour = flavour_of(app)
@@ -57,19 +63,21 @@ async def _call_in_asyncio(app: App, scope: Scope, receive: Receive, send: Send)
 
 
 def _start_in_asyncio(
-    loop: HostedLoop, app: App, scope: Scope, receive: Receive, send: Send
+    loop: HostedLoop | OuterLoop, app: App, scope: Scope, receive: Receive, send: Send
 ) -> "asyncio.Future[object]":
+    if isinstance(loop, OuterLoop):
+        note_owners(loop.loop)
     hosted: HostedScope | None = None
     source = scope_actor_of(receive)
     if source is not None:
-        hosted = HostedScope(source, loop)
+        hosted = HostedScope(source, loop.loop)
         receive = hosted.receive
     elif not _speaks_both(receive):
         receive = partial(loop.run_trio, receive)
     source = scope_actor_of(send)
     if source is not None:
         if hosted is None or hosted.source is not source:
-            hosted = HostedScope(source, loop)
+            hosted = HostedScope(source, loop.loop)
         send = hosted.send
     elif not _speaks_both(send):
         send = partial(loop.run_trio, send)
@@ -78,9 +86,29 @@ def _start_in_asyncio(
 
 async def _call_in_trio(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     loop = asyncio.get_running_loop()
-    if not isinstance(loop, HostedLoop):
-        raise NoHostedLoop(f"{app!r} speaks only trio, and no trio program hosts this asyncio loop")
-    await loop.run_trio(app, scope, _receive_in_trio(loop, receive), _send_in_trio(loop, send))
+    if isinstance(loop, HostedLoop):
+        await _cross_to_trio(app, scope, receive, send, loop)
+        return
+    try:
+        await visit_trio(partial(_cross_to_trio, app, scope, receive, send))
+    except SystemExit as error:
+        # asyncio would end its loop, and the server with it.
+        raise ApplicationExited(error.code) from error
+
+
+async def _cross_to_trio(
+    app: App, scope: Scope, receive: Receive, send: Send, loop: HostedLoop | OuterLoop
+) -> None:
+    send = _send_in_trio(loop, send)
+    direct = _direct_receive(receive)
+    if direct is not None:
+        await loop.run_trio(app, scope, direct, send)
+        return
+    receiver = Receiver(loop, receive)
+    try:
+        await loop.run_trio(app, scope, receiver.receive, send)
+    finally:
+        await receiver.aclose()
 
 
 def scope_actor_of(method: Any) -> ScopeActor | None:
@@ -96,18 +124,21 @@ def _speaks_both(method: Any) -> bool:
     return getattr(method, "greenroom_flavour", None) == "both"
 
 
-def _receive_in_trio(loop: HostedLoop, receive: Receive) -> Receive:
+def _direct_receive(receive: Receive) -> Receive | None:
+    """Give what trio code may await in place of `receive`, None if it has to cross over."""
     owner = getattr(receive, "__self__", None)
     if isinstance(owner, HostedScope) and receive == owner.receive:
         return owner.source.receive
-    return receive if _speaks_both(receive) else partial(loop.run_asyncio, receive)
+    return receive if _speaks_both(receive) or scope_actor_of(receive) is not None else None
 
 
-def _send_in_trio(loop: HostedLoop, send: Send) -> Send:
+def _send_in_trio(loop: HostedLoop | OuterLoop, send: Send) -> Send:
     owner = getattr(send, "__self__", None)
     if isinstance(owner, HostedScope) and send == owner.send:
         return owner.source.send
-    return send if _speaks_both(send) else partial(loop.run_asyncio, send)
+    if _speaks_both(send) or scope_actor_of(send) is not None:
+        return send
+    return partial(loop.run_asyncio, send)
 
 
 def hosted(app: App) -> App:

@@ -14,9 +14,9 @@ class TaskCancelled(Exception):
 
 
 class NoHostedLoop(RuntimeError):
-    """Raised by code that needs a hosted asyncio loop, or is needed on one, where there is none.
+    """Raised where nothing leads from asyncio to trio, or back.
 
-    Under another server's asyncio loop, code that speaks only trio cannot run. In a trio
-    program enter `open_hosted_loop()` around the server, or use
-    `greenroom.bridges.asyncio.serve`; applications open a loop by themselves where one can be.
+    A trio program can't host a loop where descriptors can't be waited for as on Linux, macOS
+    and BSD; its cause tells. And a thread has one trio run: while that is the guest of one
+    asyncio loop, code that speaks only trio cannot run on another loop of the same thread.
     """

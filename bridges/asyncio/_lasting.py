@@ -16,6 +16,7 @@ import trio
 
 from ._errors import NoHostedLoop
 from ._loop import HostedLoop, current_hosted_loop, open_hosted_loop
+from ._outer import OuterLoop
 
 TICKS: Final = 3  # of trio: more than an error takes from a task of the loop to who awaits it
 
@@ -23,7 +24,7 @@ TICKS: Final = 3  # of trio: more than an error takes from a task of the loop to
 @asynccontextmanager
 async def open_unending_loop(
     tell: Callable[[BaseException], object],
-) -> AsyncIterator[HostedLoop]:
+) -> AsyncIterator[HostedLoop | OuterLoop]:
     """Host a loop that goes on when a callback raises `KeyboardInterrupt` or `SystemExit`.
 
     Then `tell(error)` is called, between two ticks of trio. The rest as `open_hosted_loop`;
@@ -31,7 +32,7 @@ async def open_unending_loop(
     """
     hosted = current_hosted_loop()
     async with open_hosted_loop() as loop:
-        if loop is not hosted:
+        if isinstance(loop, HostedLoop) and loop is not hosted:
             loop._on_escape = tell
         yield loop
 
@@ -68,7 +69,7 @@ _opening: Final[trio.lowlevel.RunVar[_Opening | None]] = trio.lowlevel.RunVar(
 )
 
 
-async def lasting_hosted_loop() -> HostedLoop:
+async def lasting_hosted_loop() -> HostedLoop | OuterLoop:
     """Give the loop that is hosted in this trio program, and open one if there is none.
 
     Raises:

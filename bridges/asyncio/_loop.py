@@ -19,35 +19,52 @@ import contextvars
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, final
+from typing import Any, Final, TypeVarTuple, final
 
-import outcome
 import sniffio
 import trio
 
-from ._context import adopt_context
+from ._crossings import Crossings
 from ._doorbell import current_ring
-from ._errors import TaskCancelled
+from ._outer import OuterLoop
 from ._selector import BurstSelector
-from ._tasks import AnyTask, cancelled_by_trio, end_tasks, register_task
+from ._tasks import AnyTask, end_tasks, register_task
 
-T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-_hosted: Final[trio.lowlevel.RunVar["HostedLoop | None"]] = trio.lowlevel.RunVar(
+_hosted: Final[trio.lowlevel.RunVar["HostedLoop | OuterLoop | None"]] = trio.lowlevel.RunVar(
     "greenroom_hosted_loop", None
 )
 
 
-def current_hosted_loop() -> "HostedLoop | None":
-    """Give the loop that is hosted in this thread's trio program, None if there is none."""
-    return _hosted.get() if trio.lowlevel.in_trio_run() else None
+def current_hosted_loop() -> "HostedLoop | OuterLoop | None":
+    """Give the loop that is hosted in this thread's trio program, None if there is none.
+
+    In trio code that runs inside an asyncio loop (guest mode) it is that loop, in whose own
+    code it is None.
+    """
+    if not trio.lowlevel.in_trio_run():
+        return None
+    hosted, running = _hosted.get(), asyncio._get_running_loop()
+    if running is None or isinstance(running, HostedLoop):
+        return hosted
+    if not trio.lowlevel.in_trio_task():
+        return None
+    if hosted is None:  # a guest run that somebody else has started
+        hosted = OuterLoop(running)
+        _hosted.set(hosted)
+    return hosted
+
+
+def set_outer_loop(outer: OuterLoop) -> None:
+    """Note the loop in which this thread's trio run is a guest."""
+    _hosted.set(outer)
 
 
 @final
-class HostedLoop(asyncio.SelectorEventLoop):
+class HostedLoop(asyncio.SelectorEventLoop, Crossings):
     """An asyncio loop that a trio program turns; made by `open_hosted_loop`.
 
     Its clock is trio's, so `asyncio.sleep` obeys a mock clock, and other threads see it
@@ -67,13 +84,17 @@ class HostedLoop(asyncio.SelectorEventLoop):
         self._over = False  # nothing may start any more
         self._retired = False
         self.escaped: BaseException | None = None  # what ends the block, and is raised from it
-        self._untold: BaseException | None = None  # what escaped, and trio code has not seen
         self._on_escape: Callable[[BaseException], object] = lambda _error: None
         super().__init__(self._burst)
         self._burst.on_idle = self._turned_idle
         self._burst.on_tired = self.stop
 
     # -- what asyncio code and other threads see
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """This loop, as `asyncio.get_running_loop()` gives it."""
+        return self
 
     def time(self) -> float:
         """Give trio's time, in seconds."""
@@ -139,70 +160,6 @@ class HostedLoop(asyncio.SelectorEventLoop):
         self._dirty = True
         if self._asleep:
             self._wake()
-
-    # -- crossings
-
-    async def run_asyncio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """From trio: await `fn(*args)` as an asyncio task on this loop.
-
-        It runs in a copy of the caller's context; what it set there is the caller's
-        when it has returned normally. Cancelling the caller cancels the task and waits
-        for it; a task that returns all the same hands over its result, and the caller
-        is cancelled at its next checkpoint.
-
-        Raises:
-            TaskCancelled: the task was cancelled, and not by the caller.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        context = contextvars.copy_context()
-        result: T = await wait_future(self.create_task(_await(fn, args), context=context))
-        adopt_context(context)
-        return result
-
-    async def run_trio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """From asyncio code on this loop: await `fn(*args)` in a trio task.
-
-        It runs in a copy of the caller's context; what it set there is the caller's
-        when it has returned normally. Cancelling the caller cancels the trio task and
-        waits for it. Then the cancellation is raised even if `fn` returned a value,
-        for asyncio tells a task only once; an error of `fn` goes before it.
-        """
-        context = contextvars.copy_context()
-        scope = trio.CancelScope()
-        ended: outcome.Value[T] | outcome.Error | None = None
-        over = False
-        waiter = self.create_future()
-
-        async def run() -> None:
-            nonlocal ended, over
-            try:
-                with scope:
-                    ended = outcome.Value(await fn(*args))
-            except trio.Cancelled:  # the whole trio program is ending
-                raise
-            except BaseException as error:  # noqa: BLE001 -- raised in the asyncio code
-                ended = outcome.Error(error)
-            finally:
-                over = True
-                if not waiter.done():
-                    waiter.set_result(None)
-
-        trio.lowlevel.spawn_system_task(run, name=fn, context=context)
-        cancellation: asyncio.CancelledError | None = None
-        while not over:
-            try:
-                await waiter
-            except asyncio.CancelledError as error:
-                cancellation = error
-                scope.cancel()
-                waiter = self.create_future()
-        if not isinstance(ended, outcome.Error):
-            if cancellation is not None:
-                raise cancellation
-            if ended is None:
-                raise asyncio.CancelledError
-            adopt_context(context)
-        return ended.unwrap()
 
     # -- turning, called by trio only
 
@@ -323,82 +280,29 @@ class _Turner(trio.abc.Instrument):
         self._step()
 
 
-async def _await(fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
-    # `fn` may be a plain function that returns an awaitable; its body, too, runs under asyncio.
-    return await fn(*args)
-
-
-async def wait_future(future: "asyncio.Future[T]") -> T:
-    """In trio: wait for `future` of the hosted loop; being cancelled cancels it.
-
-    Raises:
-        TaskCancelled: the future was cancelled, and not by the caller.
-    """
-    raise_cancel = None if future.done() else await _until_done(future)
-    try:
-        if raise_cancel is not None and future.cancelled():
-            raise_cancel()
-        return future.result()
-    except asyncio.CancelledError as error:
-        raise TaskCancelled from error
-    except (KeyboardInterrupt, SystemExit) as error:
-        loop = future.get_loop()
-        if isinstance(loop, HostedLoop) and loop._untold is error:
-            loop._untold = None
-        raise
-    finally:
-        del future  # an error's traceback holds this frame: no reference cycle
-
-
-async def _until_done(future: "asyncio.Future[Any]") -> Callable[[], NoReturn] | None:
-    waiter = _FutureWaiter(future)
-    future.add_done_callback(waiter.wake)
-    await trio.lowlevel.wait_task_rescheduled(waiter.ask)
-    return waiter.raise_cancel
-
-
-@final
-class _FutureWaiter:
-    """A trio task that waits for a future; one for each asyncio scope, so it is kept small."""
-
-    __slots__ = ("future", "raise_cancel", "task")
-
-    def __init__(self, future: "asyncio.Future[Any]") -> None:
-        self.future = future
-        self.raise_cancel: Callable[[], NoReturn] | None = None
-        self.task = trio.lowlevel.current_task()
-
-    def wake(self, _future: object) -> None:
-        trio.lowlevel.reschedule(self.task)
-
-    def ask(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
-        self.raise_cancel = raise_cancel
-        cancelled_by_trio.add(self.future)
-        self.future.cancel()
-        return trio.lowlevel.Abort.FAILED
-
-
 @asynccontextmanager
-async def open_hosted_loop() -> AsyncIterator[HostedLoop]:
+async def open_hosted_loop() -> AsyncIterator[HostedLoop | OuterLoop]:
     """Host an asyncio loop in this trio program, for as long as the block runs.
 
-    There is one for a whole `trio.run`: opened again inside, the same one is given. At
-    the end of the block tasks that are left are cancelled and awaited, asynchronous
-    generators and the default executor are shut down. `KeyboardInterrupt` and
-    `SystemExit` raised in a callback cancel the block and are raised from it.
+    There is one for a whole `trio.run`: opened again inside, the same one is given. Where
+    trio itself runs inside an asyncio loop (guest mode), that loop is given. Otherwise tasks
+    that are left at the end of the block are cancelled and awaited, asynchronous generators
+    and the default executor are shut down. `KeyboardInterrupt` and `SystemExit` raised in a
+    callback cancel the block and are raised from it.
 
     Raises:
-        RuntimeError: trio itself runs inside an asyncio loop (guest mode); use that loop.
         OSError: the platform's selector cannot be waited for (Windows).
     """
     hosted = current_hosted_loop()
     if hosted is not None:
         yield hosted
         return
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError("trio runs as a guest of an asyncio loop here; use that loop")
     loop = HostedLoop()
-    loop._burst.fileno()
+    try:
+        loop._burst.fileno()
+    except OSError:
+        loop.close()
+        raise
     turner = _Turner(loop)
     # Shielded: a system task, too, may have opened the loop, and needs it until it has ended.
     stop, stopped = trio.CancelScope(shield=True), trio.Event()

@@ -16,7 +16,7 @@ import sysconfig
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, final
 from weakref import WeakSet
 
 from ...runtime._errors import ApplicationExited
@@ -27,6 +27,7 @@ ASYNCIO: Final = str(Path(asyncio.__file__).parent) + os.sep
 
 T = TypeVar("T")
 AnyTask: TypeAlias = asyncio.Task[Any]
+TaskFactory: TypeAlias = Callable[..., "asyncio.Future[Any]"]
 
 logger = logging.getLogger("greenroom.asyncio")
 
@@ -91,6 +92,39 @@ def disowned(context: contextvars.Context) -> contextvars.Context:
     copy = context.copy()
     copy.run(_owner.set, None)
     return copy
+
+
+def note_owners(loop: asyncio.AbstractEventLoop) -> None:
+    """Have tasks of `loop`, another server's, noted with the scope that creates them."""
+    factory = loop.get_task_factory()
+    if not isinstance(factory, OwningFactory):
+        loop.set_task_factory(OwningFactory(factory))
+
+
+@final
+class OwningFactory:
+    """A task factory that notes each task with the scope in whose code it was created.
+
+    Args:
+        inner: makes the tasks; asyncio itself if None.
+    """
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: TaskFactory | None) -> None:
+        self._inner: Final = inner
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any
+    ) -> "asyncio.Future[Any]":
+        """Make a task, and note whose it is."""
+        task: Any
+        if self._inner is None:
+            task = asyncio.Task(coro, loop=loop, **kwargs)
+        else:
+            task = self._inner(loop, coro, **kwargs)
+        register_task(task, kwargs.get("context"))
+        return task  # type: ignore[no-any-return]
 
 
 async def run_owner(fn: Callable[..., Awaitable[T]], *args: Any) -> T:

@@ -11,15 +11,13 @@ import contextvars
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, final
+from typing import Any, final
 
 import trio
 
 from ...runtime._errors import instead_of_exit
 from ..asyncio import HostedLoop, TaskCancelled
-from ..asyncio._tasks import AnyTask, end_tasks, register_task, run_owner
-
-TaskFactory = Callable[..., "asyncio.Future[Any]"]
+from ..asyncio._tasks import AnyTask, end_tasks, note_owners, run_owner
 
 
 def _running_task() -> object:
@@ -199,34 +197,5 @@ async def own_tasks(fn: Callable[..., Awaitable[object]], *args: Any) -> None:
 
     For loops of other servers: they get a task factory, around the one that they have.
     """
-    loop = asyncio.get_running_loop()
-    factory = loop.get_task_factory()
-    if not isinstance(factory, OwningFactory):
-        loop.set_task_factory(OwningFactory(factory))
+    note_owners(asyncio.get_running_loop())
     await run_owner(fn, *args)
-
-
-@final
-class OwningFactory:
-    """A task factory that notes each task with the scope in whose code it was created.
-
-    Args:
-        inner: makes the tasks; asyncio itself if None.
-    """
-
-    __slots__ = ("_inner",)
-
-    def __init__(self, inner: TaskFactory | None) -> None:
-        self._inner: Final = inner
-
-    def __call__(
-        self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any
-    ) -> "asyncio.Future[Any]":
-        """Make a task, and note whose it is."""
-        task: Any
-        if self._inner is None:
-            task = asyncio.Task(coro, loop=loop, **kwargs)
-        else:
-            task = self._inner(loop, coro, **kwargs)
-        register_task(task, kwargs.get("context"))
-        return task  # type: ignore[no-any-return]

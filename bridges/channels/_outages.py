@@ -25,7 +25,7 @@ import trio
 
 from ...actors import Backoff
 from ...runtime._types import Message
-from ..asyncio import TaskCancelled
+from ..asyncio import HostedLoop, TaskCancelled
 from ._worker_tasks import Cancel, current_time, is_cancelled, sleep
 
 # Between two tries. The jitter is as long as the pause, since thousands may have failed in the
@@ -160,9 +160,14 @@ _outages: Final[WeakValueDictionary[tuple[int, int], Outage]] = WeakValueDiction
 
 
 def outage_of(layer: Any) -> Outage:
-    """Give what all share who wait here for messages of `layer`, in trio or on its hosted loop."""
-    in_trio = trio.lowlevel.in_trio_run()
-    world = trio.lowlevel.current_trio_token() if in_trio else asyncio.get_running_loop()
+    """Give what all share who wait here for messages of `layer`.
+
+    A trio run and the loop that it hosts are one world, as are a loop and the trio run that is
+    its guest.
+    """
+    loop = asyncio._get_running_loop()
+    hosted = loop is None or isinstance(loop, HostedLoop)
+    world = trio.lowlevel.current_trio_token() if hosted else loop
     key = (id(layer), id(world))
     outage = _outages.get(key)
     if outage is None:
@@ -176,8 +181,9 @@ def _nothing() -> None:
 
 def _call_later(seconds: float, fn: Callable[[], None]) -> Cancel:
     """Call `fn` in so many seconds, whoever has ended by then."""
-    if not trio.lowlevel.in_trio_task():
-        return asyncio.get_running_loop().call_later(seconds, fn).cancel
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        return loop.call_later(seconds, fn).cancel
     scope = trio.CancelScope()
 
     async def wait() -> None:

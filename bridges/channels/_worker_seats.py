@@ -241,7 +241,7 @@ class Instance(ScopeActor):
                 await call_app(self.app, self.scope, self.receive, send)
             else:
                 loop = current_hosted_loop()
-                receive = self.receive if loop is None else HostedScope(self, loop).receive
+                receive = self.receive if loop is None else HostedScope(self, loop.loop).receive
                 await run_owner(call_app, self.app, self.scope, receive, send)
         except StopConsumer:
             return None

@@ -217,7 +217,9 @@ class TrioCall(Call):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
     ) -> None:
-        super().__init__(threads, around, fn, args, current_ring(), current_hosted_loop())
+        hosted = current_hosted_loop()
+        loop = None if hosted is None else hosted.loop
+        super().__init__(threads, around, fn, args, current_ring(), loop)
         self._task = trio.lowlevel.current_task()
         self._raise_cancel: Callable[[], NoReturn] | None = None
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 from asgiref.sync import async_to_sync, sync_to_async
 
-from greenroom.bridges.asyncio import HostedLoop, call_app, open_hosted_loop
+from greenroom.bridges.asyncio import HostedLoop, OuterLoop, call_app, open_hosted_loop
 from greenroom.bridges.threads import Lease, ThreadPool, call_home, run_sync
 
 ACTORS = 30
@@ -20,7 +20,7 @@ SECONDS = 1.5
 class Chaos:
     """One run of the soak: its dice, its loop and its threads."""
 
-    def __init__(self, seed: int, loop: HostedLoop, pool: ThreadPool) -> None:
+    def __init__(self, seed: int, loop: HostedLoop | OuterLoop, pool: ThreadPool) -> None:
         self.dice = random.Random(seed)
         self.loop = loop
         self.pool = pool
@@ -119,7 +119,7 @@ async def test_whatever_is_cancelled_whenever_nothing_hangs_and_nothing_is_left(
             async with trio.open_nursery() as nursery:
                 for _ in range(ACTORS):
                     nursery.start_soon(actor)
-        assert asyncio.all_tasks(loop) == set()
+        assert asyncio.all_tasks(loop.loop) == set()
         assert complaints == []
         with trio.fail_after(10):
             assert await run_sync(int, pool=pool) == 0

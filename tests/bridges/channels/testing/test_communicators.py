@@ -17,7 +17,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.urls import path
 
-from greenroom.bridges.asyncio import NoHostedLoop, open_hosted_loop
+from greenroom.bridges.asyncio import open_hosted_loop
 from greenroom.bridges.channels.consumer import AsyncConsumer
 from greenroom.bridges.channels.generic.http import AsyncHttpConsumer
 from greenroom.bridges.channels.generic.websocket import (
@@ -141,8 +141,10 @@ def plain_function(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
 ECHOES: dict[str, Any] = {
     "async": AsyncEcho.as_asgi(),
     "sync": SyncEcho.as_asgi(),
+    "trio": TrioEcho.as_asgi(),
     "instance": AsyncEcho(),
     "sync instance": SyncEcho(),
+    "trio instance": TrioEcho(),
     "router": ProtocolTypeRouter({"websocket": URLRouter([path("<x>", AsyncEcho.as_asgi())])}),
     "middleware": CookieMiddleware(OriginValidator(SyncEcho.as_asgi(), ["*"])),
     "foreign": foreign_echo,
@@ -172,33 +174,11 @@ def test_any_application_talks_to_a_test_in_any_world(run: Run, app: Any) -> Non
     run(main)
 
 
-@pytest.mark.parametrize(
-    "world", ["trio", "trio with a loop", "asyncio in virtual time", "trio in virtual time"]
-)
-@pytest.mark.parametrize("app", [TrioEcho.as_asgi(), TrioEcho()], ids=["app", "instance"])
-def test_a_consumer_for_trio_talks_to_a_test_wherever_trio_runs(world: str, app: Any) -> None:
-    async def main() -> None:
-        async with WebsocketCommunicator(app, "/") as communicator:
-            assert await communicator.connect() == (True, None)
-            await communicator.send_to(text_data="text")
-            assert await communicator.receive_from() == "text"
-
-    WORLDS[world](main)
-
-
-def test_a_consumer_for_trio_says_in_a_plain_asyncio_test_what_it_needs() -> None:
-    async def main() -> None:
-        with pytest.raises(NoHostedLoop, match="speaks only trio"):
-            await WebsocketCommunicator(TrioEcho.as_asgi(), "/").connect()
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("app", [AsyncEcho.as_asgi(), SyncEcho.as_asgi()], ids=["async", "sync"])
-def test_messages_of_the_channel_layer_reach_a_consumer_under_test(run: Run, app: Any) -> None:
+@pytest.mark.parametrize("kind", ["async", "sync", "trio"])
+def test_messages_of_the_channel_layer_reach_a_consumer_under_test(run: Run, kind: str) -> None:
     async def main() -> None:
         layer: Any = get_channel_layer()
-        async with WebsocketCommunicator(app, "/") as communicator:
+        async with WebsocketCommunicator(ECHOES[kind], "/") as communicator:
             await communicator.connect()
             (name,) = layer.channels
             await layer.send(name, {"type": "chat.message", "text": "psst"})
