@@ -6,9 +6,11 @@ import os
 from typing import Any
 
 import django
+import trio
 from django.conf import settings
 
 settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
     CHANNEL_LAYERS={
         "default": {"BACKEND": "greenroom.bridges.channels.layers.InMemoryChannelLayer"}
     },
@@ -22,8 +24,11 @@ settings.configure(
 
 django.setup()
 
+from django.core.exceptions import SynchronousOnlyOperation  # noqa: E402
+from django.db import connection  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from greenroom.actors import Restart  # noqa: E402
 from greenroom.bridges.channels.generic.http import AsyncHttpConsumer  # noqa: E402
 from greenroom.bridges.channels.generic.websocket import (  # noqa: E402
     AsyncWebsocketConsumer,
@@ -55,6 +60,26 @@ class Events(AsyncHttpConsumer):
 
     async def disconnect(self) -> None:
         note("events", "disconnect")
+
+
+class TrioEvents(AsyncHttpConsumer):
+    """The same, written for trio."""
+
+    greenroom_flavour = "trio"
+
+    async def handle(self, body: bytes) -> None:
+        await self.send_headers(headers=[(b"content-type", b"text/event-stream")])
+        await self.send_body(b"data: first\n\n", more_body=True)
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            note("trio-events", "cancelled")
+            raise
+        finally:
+            note("trio-events", "finally")
+
+    async def disconnect(self) -> None:
+        note("trio-events", "disconnect")
 
 
 class Poll(AsyncHttpConsumer):
@@ -95,6 +120,27 @@ class Ticks(AsyncHttpConsumer):
 
     async def disconnect(self) -> None:
         note("ticks", "disconnect")
+
+
+class TrioTicks(AsyncHttpConsumer):
+    """The same, written for trio."""
+
+    greenroom_flavour = "trio"
+
+    async def handle(self, body: bytes) -> None:
+        await self.send_headers()
+        self.start_soon(self.tick)
+
+    async def tick(self) -> None:
+        try:
+            while True:
+                await self.send_body(b"tick\n", more_body=True)
+                await trio.sleep(0.01)
+        finally:
+            note("trio-ticks", "end")
+
+    async def disconnect(self) -> None:
+        note("trio-ticks", "disconnect")
 
 
 class Flood(AsyncHttpConsumer):
@@ -160,6 +206,48 @@ class AsyncCrash(AsyncWebsocketConsumer):
         note("crash", "disconnect", code)
 
 
+class TrioCrash(AsyncWebsocketConsumer):
+    greenroom_flavour = "trio"
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "task":
+            self.start_soon(self.fail)
+        else:
+            raise LookupError("failed on purpose in trio")
+
+    async def fail(self) -> None:
+        await trio.lowlevel.checkpoint()
+        raise LookupError("failed on purpose in a task of trio's")
+
+    async def disconnect(self, code: int) -> None:
+        note("crash", "disconnect", code)
+
+
+class TrioRestarts(AsyncWebsocketConsumer):
+    """Fails, and goes on in place."""
+
+    greenroom_flavour = "trio"
+    restart = Restart.TRANSIENT
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await trio.lowlevel.checkpoint()
+        if text_data == "fail":
+            raise LookupError("failed on purpose, once")
+        await self.send(text_data)
+
+
+class TrioBlocks(AsyncWebsocketConsumer):
+    """Asks a database in the thread that everybody shares."""
+
+    greenroom_flavour = "trio"
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        try:
+            connection.cursor().execute("select 1")
+        except SynchronousOnlyOperation as error:
+            await self.send(type(error).__name__)
+
+
 class SyncCrash(WebsocketConsumer):
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         raise LookupError("failed on purpose in a thread")
@@ -203,9 +291,11 @@ application = ProtocolTypeRouter(
         "http": URLRouter(
             [
                 path("events/", Events.as_asgi()),
+                path("trio-events/", TrioEvents.as_asgi()),
                 path("poll/", Poll.as_asgi()),
                 path("publish/", Publish.as_asgi()),
                 path("ticks/", Ticks.as_asgi()),
+                path("trio-ticks/", TrioTicks.as_asgi()),
                 path("flood/", Flood.as_asgi()),
                 path("flooded/", Flooded.as_asgi()),
                 path("afterwards/", Afterwards.as_asgi()),
@@ -216,6 +306,9 @@ application = ProtocolTypeRouter(
             [
                 path("async-crash/", AsyncCrash.as_asgi()),
                 path("sync-crash/", SyncCrash.as_asgi()),
+                path("trio-crash/", TrioCrash.as_asgi()),
+                path("trio-restarts/", TrioRestarts.as_asgi()),
+                path("trio-blocks/", TrioBlocks.as_asgi()),
                 path("tasks/", Tasks.as_asgi()),
                 path("stuck/", Stuck.as_asgi()),
             ]

@@ -20,10 +20,13 @@ def server(
         yield running
 
 
-async def test_client_that_leaves_a_stream_of_events_cancels_handle(server: Running) -> None:
-    async with server.request("/events/") as client:
+@pytest.mark.parametrize("name", ["events", "trio-events"])
+async def test_client_that_leaves_a_stream_of_events_cancels_handle(
+    server: Running, name: str
+) -> None:
+    async with server.request(f"/{name}/") as client:
         await client.receive_until(b"data: first\n\n")
-    await server.noted("events", ["cancelled"], ["finally"], ["disconnect"])
+    await server.noted(name, ["cancelled"], ["finally"], ["disconnect"])
 
 
 async def test_request_is_answered_by_a_handler_of_the_layer_after_handle(server: Running) -> None:
@@ -34,11 +37,12 @@ async def test_request_is_answered_by_a_handler_of_the_layer_after_handle(server
     await server.noted("poll", ["waits"], ["disconnect"])
 
 
-async def test_task_streams_until_the_client_leaves(server: Running) -> None:
-    async with server.request("/ticks/") as client:
+@pytest.mark.parametrize("name", ["ticks", "trio-ticks"])
+async def test_task_streams_until_the_client_leaves(server: Running, name: str) -> None:
+    async with server.request(f"/{name}/") as client:
         for _ in range(3):
             await client.receive_until(b"tick\n")
-    await server.noted("ticks", ["disconnect"], ["end"])
+    await server.noted(name, ["disconnect"], ["end"])
 
 
 async def test_handle_may_go_on_after_it_has_answered(server: Running) -> None:
@@ -81,10 +85,13 @@ CRASHES = [
     ("/async-crash/", "fail", "LookupError: failed on purpose in receive", "websocket.receive"),
     ("/async-crash/", "layer", "LookupError: failed on purpose in chat_message", "chat.message"),
     ("/async-crash/", "secret", "ValueError: No handler for message type close", "close"),
-    ("/async-crash/", "task", "LookupError: failed on purpose in a task", None),
+    ("/async-crash/", "task", "LookupError: failed on purpose in a task\n", None),
     ("/async-crash/", "cancelled", "TaskCancelled: asyncio code was", "websocket.receive"),
     ("/sync-crash/", "fail", "LookupError: failed on purpose in a thread", "websocket.receive"),
+    ("/trio-crash/", "fail", "LookupError: failed on purpose in trio", "websocket.receive"),
+    ("/trio-crash/", "task", "LookupError: failed on purpose in a task of trio's", None),
 ]
+NAMES = {"/async-crash/": "AsyncCrash", "/sync-crash/": "SyncCrash", "/trio-crash/": "TrioCrash"}
 
 
 async def test_crash_is_logged_once_and_disconnects(server: Running) -> None:
@@ -105,9 +112,9 @@ async def test_crash_is_logged_once_and_disconnects(server: Running) -> None:
         assert log.count(error) == 1, log
         _, _, rest = log.partition(error)
         where = next(line for line in rest.splitlines() if line.strip().startswith("in "))
-        name = "SyncCrash" if path == "/sync-crash/" else "AsyncCrash"
+        name = NAMES[path]
         assert f"in {name}, websocket {path} of 127.0.0.1:" in where
-        doing = "in its task AsyncCrash.fail" if message is None else f"handling {message}"
+        doing = f"in its task {name}.fail" if message is None else f"handling {message}"
         assert where.endswith(f", {doing}")
 
 
@@ -125,6 +132,26 @@ async def test_tasks_end_with_their_consumer(server: Running) -> None:
         ["ended", "start_soon"],
         ["ended", "create_task"],
     )
+
+
+async def test_consumer_for_trio_goes_on_in_place_after_a_crash(server: Running) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_websocket(server.port, "/trio-restarts/") as websocket:
+            for message in ("one", "fail", "two"):
+                await websocket.send_message(message)
+            assert await websocket.get_message() == "one"
+            assert await websocket.get_message() == "two"
+    await server.logged("is restarted in place (restart 1)")
+
+
+async def test_query_in_a_trio_task_is_refused(server: Running) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_websocket(server.port, "/trio-blocks/") as websocket:
+            await websocket.send_message("now")
+            # Where asyncio runs in the same thread, Django itself has a word for it.
+            ours = server.name == "greenroom"
+            expected = "BlockingQuery" if ours else "SynchronousOnlyOperation"
+            assert await websocket.get_message() == expected
 
 
 async def test_path_without_a_route_is_refused_with_one_line_in_the_log(server: Running) -> None:

@@ -1,13 +1,15 @@
-"""Consumers of every kind, written as for Channels: for asyncio, and plain."""
+"""Consumers of every kind: written as for Channels, for asyncio and plain, and for trio."""
 
 import asyncio
 import json
 from typing import Any
 
+import trio
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from tests.bridges.channels.worlds.journal import note
 
+from greenroom.bridges.channels.db import database_sync_to_async
 from greenroom.bridges.channels.generic.http import AsyncHttpConsumer
 from greenroom.bridges.channels.generic.websocket import (
     AsyncJsonWebsocketConsumer,
@@ -53,6 +55,22 @@ class SyncEcho(WebsocketConsumer):
         note("left", self.scope["query_string"].decode(), code)
 
 
+class TrioEcho(AsyncEcho):
+    greenroom_flavour = "trio"
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await trio.lowlevel.checkpoint()
+        if text_data == "close":
+            await self.close(4001, "enough")
+            await self.send("unheard")
+        else:
+            await self.send(text_data, bytes_data)
+
+    async def disconnect(self, code: int) -> None:
+        await trio.lowlevel.checkpoint()
+        note("left", self.scope["query_string"].decode(), code)
+
+
 class AsyncJson(AsyncJsonWebsocketConsumer):
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         await self.send_json({"got": content})
@@ -61,6 +79,10 @@ class AsyncJson(AsyncJsonWebsocketConsumer):
 class SyncJson(JsonWebsocketConsumer):
     def receive_json(self, content: Any, **kwargs: Any) -> None:
         self.send_json({"got": content})
+
+
+class TrioJson(AsyncJson):
+    greenroom_flavour = "trio"
 
 
 class Refusing(WebsocketConsumer):
@@ -86,6 +108,10 @@ class Room(AsyncWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         await self.channel_layer.group_discard(self.room, self.channel_name)
         note("left", self.room, code)
+
+
+class TrioRoom(Room):
+    greenroom_flavour = "trio"
 
 
 class SyncRoom(WebsocketConsumer):
@@ -131,6 +157,18 @@ class SyncCrashing(WebsocketConsumer):
         note("left", "sync-crashing", code)
 
 
+class TrioCrashing(AsyncWebsocketConsumer):
+    greenroom_flavour = "trio"
+    groups = ("trio-crashing",)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await trio.lowlevel.checkpoint()
+        raise Failed("in TrioCrashing")
+
+    async def disconnect(self, code: int) -> None:
+        note("left", "trio-crashing", code)
+
+
 class CrashingAtOnce(AsyncWebsocketConsumer):
     groups = ("crashing-at-once",)
 
@@ -168,9 +206,26 @@ class SyncUser(WebsocketConsumer):
         self.send(f"{user.get_username()!r} of {users}")
 
 
+class TrioUser(AsyncWebsocketConsumer):
+    greenroom_flavour = "trio"
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        user = self.scope["user"]
+        users = await database_sync_to_async(User.objects.filter(username="ana").count)()
+        await self.send(f"{user.get_username()!r} of {users}")
+
+
 class Answer(AsyncHttpConsumer):
     async def handle(self, body: bytes) -> None:
         await asyncio.sleep(0)
+        await self.send_response(201, body[::-1], headers=[(b"X-Size", b"%d" % len(body))])
+
+
+class TrioAnswer(AsyncHttpConsumer):
+    greenroom_flavour = "trio"
+
+    async def handle(self, body: bytes) -> None:
+        await trio.lowlevel.checkpoint()
         await self.send_response(201, body[::-1], headers=[(b"X-Size", b"%d" % len(body))])
 
 

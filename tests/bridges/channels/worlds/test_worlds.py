@@ -203,19 +203,21 @@ async def stopped(world: World) -> Any:
         world.open("/async/?stopped") as one,
         world.open("/sync/?halted") as two,
         world.open("/room/last/") as three,
+        world.open("/trio/?ended") as four,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(take_end, "async", one)
         nursery.start_soon(take_end, "sync", two)
         nursery.start_soon(take_end, "room", three)
+        nursery.start_soon(take_end, "trio", four)
         status = await world.stop()
     told = {line[1]: line[-1] for line in world.journal() if line[0] == "left"}
-    codes = [told.get(word) for word in ("stopped", "halted", "last")]
-    return [[ends["async"], ends["sync"], ends["room"]], codes, status]
+    codes = [told.get(word) for word in ("stopped", "halted", "last", "ended")]
+    return [[ends[name] for name in ("async", "sync", "room", "trio")], codes, status]
 
 
-async def http_consumer(world: World) -> Any:
-    status, headers, content = await world.ask("POST", "/answer/", b"abc" * 10000)
+async def http_consumer(path: str, world: World) -> Any:
+    status, headers, content = await world.ask("POST", path, b"abc" * 10000)
     return [status, headers["x-size"], content == "cba" * 10000]
 
 
@@ -262,7 +264,7 @@ def each(
     return {f"{what}, {kind}": (partial(scenario, path), expected) for kind, path in kinds.items()}
 
 
-ECHOES: Final = {"async": "/async/", "sync": "/sync/"}
+ECHOES: Final = {"async": "/async/", "sync": "/sync/", "trio": "/trio/"}
 
 # What a client does, and what is to come of it.
 SESSION: Final[dict[str, tuple[Scenario, Any]]] = {
@@ -274,7 +276,7 @@ SESSION: Final[dict[str, tuple[Scenario, Any]]] = {
     **each(ECHOES, "closed by the client", closed_by_client, 4002),
     **each(ECHOES, "client vanishes", vanished, 1006),
     **each(
-        {"async": "/async-json/", "sync": "/sync-json/"},
+        {"async": "/async-json/", "sync": "/sync-json/", "trio": "/trio-json/"},
         "JSON",
         json_echo,
         {"got": {"a": [1, None, "ü"]}},
@@ -282,7 +284,7 @@ SESSION: Final[dict[str, tuple[Scenario, Any]]] = {
     "refused": (refused, [403, 1006]),
     "no route": (no_route, [404, 1, False]),
     **each(
-        {"async": "/room/async/", "sync": "/sync-room/sync/"},
+        {"async": "/room/async/", "sync": "/sync-room/sync/", "trio": "/trio-room/trio/"},
         "two in a room",
         two_in_a_room,
         ["from one", "from one", "from other", "from other"],
@@ -300,7 +302,9 @@ SESSION: Final[dict[str, tuple[Scenario, Any]]] = {
         }.items()
     },
     "group_send from a forked child": (from_fork, "the child ended with 0"),
-    "user, async": (partial(user, "/async-user/"), ["'ana' of 1", "'' of 1"]),
+    **each(
+        {"async": "/async-user/", "trio": "/trio-user/"}, "user", user, ["'ana' of 1", "'' of 1"]
+    ),
     "user, sync": (
         partial(user, "/sync-user/"),
         ["'ana' of 1", "'' of 1", "hello from a socket"],
@@ -308,7 +312,7 @@ SESSION: Final[dict[str, tuple[Scenario, Any]]] = {
     # The client's code, the consumer's, who is left in the group, how many tracebacks there are,
     # and what they say was handled.
     **each(
-        {"async": "async-crashing", "sync": "sync-crashing"},
+        {"async": "async-crashing", "sync": "sync-crashing", "trio": "trio-crashing"},
         "crash",
         crash,
         [1011, 1011, "0", 1, ["websocket.receive"]],
@@ -318,7 +322,12 @@ SESSION: Final[dict[str, tuple[Scenario, Any]]] = {
         left_in_the_middle,
         [["began"], ["finished"], ["left", "busy", 1006]],
     ),
-    "http consumer": (http_consumer, [201, "30000", True]),
+    **each(
+        {"async": "/answer/", "trio": "/trio-answer/"},
+        "http consumer",
+        http_consumer,
+        [201, "30000", True],
+    ),
     "server-sent events": (server_sent_events, ["left", "events"]),
     "long poll": (long_poll, [(200, '"a sync view"')]),
     "sync view": (partial(get, "/where/"), (200, "GET 0 bytes, greenroom, 7")),
@@ -329,7 +338,7 @@ SESSION: Final[dict[str, tuple[Scenario, Any]]] = {
     "no view": (no_view, 404),
 }
 # What clients learn of a stop, what their consumers do, and the status that the server ends with.
-STOPPED: Final = [[1012, 1012, 1012], [1012, 1012, 1012], 0]
+STOPPED: Final = [[1012] * 4, [1012] * 4, 0]
 
 
 class OneOf:
@@ -347,24 +356,25 @@ class OneOf:
         return " or ".join(map(repr, self._values))
 
 
+def whoever(what: str, result: Any, reason: str) -> dict[str, tuple[Any, str]]:
+    """Give what comes instead, and why, for each kind of consumer."""
+    return {f"{what}, {kind}": (result, reason) for kind in ECHOES}
+
+
 # What a server gives instead, and its reason.
 LOST: Final = "a connection that is lost without a close frame is 1005 there, not 1006"
 NO_CLOSE_FRAME: Final = "a consumer that fails has its connection cut, without a close frame"
 NO_CODE: Final = "no code of a client's reaches the application, it is 1000 or 1006"
 UVICORN: Final[dict[str, tuple[Any, str]]] = {
-    "client vanishes, async": (1005, LOST),
-    "client vanishes, sync": (1005, LOST),
+    **whoever("client vanishes", 1005, LOST),
     "client leaves in the middle": ([["began"], ["finished"], ["left", "busy", 1005]], LOST),
-    "crash, async": ([1006, 1011, "0", 1, ["websocket.receive"]], NO_CLOSE_FRAME),
-    "crash, sync": ([1006, 1011, "0", 1, ["websocket.receive"]], NO_CLOSE_FRAME),
-    "stopped": ([[1012, 1012, 1012], [1012, 1012, 1012], -15], "it ends by the signal itself"),
+    **whoever("crash", [1006, 1011, "0", 1, ["websocket.receive"]], NO_CLOSE_FRAME),
+    "stopped": ([[1012] * 4, [1012] * 4, -15], "it ends by the signal itself"),
 }
 HYPERCORN: Final[dict[str, tuple[Any, str]]] = {
     "refused": ([403, 1000], NO_CODE),
-    "closed by the client, async": (1006, NO_CODE),
-    "closed by the client, sync": (1006, NO_CODE),
-    "closed by the consumer, async": ([[4001, "enough"], 1000], NO_CODE),
-    "closed by the consumer, sync": ([[4001, "enough"], 1000], NO_CODE),
+    **whoever("closed by the client", 1006, NO_CODE),
+    **whoever("closed by the consumer", [[4001, "enough"], 1000], NO_CODE),
 }
 NO_REASON: Final = (
     "the reason of a close is left out; a client has a second to answer it, or it is 1006"
@@ -372,15 +382,14 @@ NO_REASON: Final = (
 NO_HEADERS: Final = "headers of an acceptance are left out"
 NO_EMPTY: Final = "an empty message is not sent"
 DAPHNE: Final[dict[str, tuple[Any, str]]] = {
-    "empty text, async": ("after", NO_EMPTY),
-    "empty text, sync": ("after", NO_EMPTY),
-    "headers of accept, async": ("none", NO_HEADERS),
-    "headers of accept, sync": ("none", NO_HEADERS),
-    "closed by the consumer, async": (OneOf([[4001, None], 4001], [[4001, None], 1006]), NO_REASON),
-    "closed by the consumer, sync": (OneOf([[4001, None], 4001], [[4001, None], 1006]), NO_REASON),
+    **whoever("empty text", "after", NO_EMPTY),
+    **whoever("headers of accept", "none", NO_HEADERS),
+    **whoever(
+        "closed by the consumer", OneOf([[4001, None], 4001], [[4001, None], 1006]), NO_REASON
+    ),
     "no route": ([403, 1, False], "it knows no denial response, so a refusal is always 403"),
     "stopped": (
-        [[1006, 1006, 1006], [None, None, None], 0],
+        [[1006] * 4, [None] * 4, 0],
         "it drops connections and never resumes an application",
     ),
 }
@@ -390,14 +399,14 @@ DIFFERENT: Final[dict[str, dict[str, tuple[Any, str]]]] = {
     "hypercorn": {
         **HYPERCORN,
         "stopped": (
-            [[1011, 1011, 1011], [1012, 1012, 1012], 0],
+            [[1011] * 4, [1012] * 4, 0],
             "it cancels applications without an event; the consumer then takes 1012 for it",
         ),
     },
     "hypercorn-trio": {
         **HYPERCORN,
         "stopped": (
-            [[1006, 1006, 1006], [1012, 1012, 1012], 0],
+            [[1006] * 4, [1012] * 4, 0],
             "it drops connections, and cancels applications without an event",
         ),
     },
