@@ -4,10 +4,13 @@
 `disconnect` runs. Once the whole response was sent, `handle` may go on for as long as it
 likes. The request does not end with `handle`, but with its response:
 
-    long polling            `handle` joins a group and returns; a handler of the channel
-                            layer answers
+    long polling            `handle` joins a group, or tells others `channel_name`, and
+                            returns; a handler of the channel layer answers
     server-sent events      `handle` begins the response, and it or a handler of the
                             channel layer goes on with it, or a task of `start_soon`
+
+Once `handle` has returned, and nobody is there who could go on with the response, the client
+gets a 500, or what was begun is cut off, and the log tells what was forgotten.
 
 As in every consumer, handlers run one at a time, and so messages of the channel layer wait
 while `handle` runs. One that lives by them returns, or starts what goes on beside them by
@@ -17,18 +20,23 @@ Source: `channels.generic.http` 4.3. Unlike there, the request may be answered a
 has returned, and a client that leaves is noticed.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Awaitable, Iterable
 from enum import Enum
 from typing import Any, Final, final
 
+from ....runtime import describe
 from ....runtime._types import Message, Send
+from ....runtime.scopes import EVENTS
 from .._handlers import has_layer_handlers
-from .._intake import call_while
+from .._intake import Intake, call_while
 from ..consumer import AsyncConsumer
 from ..db import aclose_old_connections as aclose_old_connections
 from ..exceptions import StopConsumer
 
 __all__ = ["AsyncHttpConsumer"]
+
+logger = logging.getLogger("greenroom.channels")
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -81,6 +89,7 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     _can_restart = False
     _exchange: Exchange | None = None
+    _name_is_out = False  # somebody may know the name of its channel
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 -- as in Channels
         self.body: list[bytes] = []
@@ -88,6 +97,25 @@ class AsyncHttpConsumer(AsyncConsumer):
     def _make_base_send(self, send: Send) -> Send:
         self._exchange = Exchange(send)
         return self._exchange.send
+
+    def _live(self, intake: Intake) -> Awaitable[object]:
+        self._name_is_out = False  # only the base class has asked for it by now
+        return super()._live(intake)
+
+    @property
+    def channel_name(self) -> str:
+        """The name of its channel; whoever asks for it may tell it to others."""
+        self._name_is_out = True
+        try:
+            name: str = vars(self)["channel_name"]
+        except KeyError:
+            words = f"{type(self).__name__!r} object has no attribute 'channel_name'"
+            raise AttributeError(words, name="channel_name", obj=self) from None
+        return name
+
+    @channel_name.setter
+    def channel_name(self, name: str) -> None:
+        vars(self)["channel_name"] = name
 
     async def send_headers(
         self, *, status: int = 200, headers: Headers | dict[bytes, bytes] | None = None
@@ -159,16 +187,40 @@ class AsyncHttpConsumer(AsyncConsumer):
         exchange = self._exchange
         if exchange is None or not exchange.handled:
             return
-        if exchange.response is not Response.ENDED and self._may_still_answer():
-            return
+        if exchange.response is not Response.ENDED:
+            intake = self._intake
+            if intake is None or intake.crash is not None or intake.mailbox.depth(EVENTS):
+                return  # it will end by the failure of a task, or since the client has left
+            if self._children:
+                return
+            why = self._why_unheard()
+            if why is None:
+                return
+            await self._give_up(exchange, why)
         await self._disconnect_once()
         raise StopConsumer
 
-    def _may_still_answer(self) -> bool:
-        """Tell whether anybody is there who could go on with the response after `handle`."""
-        return bool(self._children) or (
-            self.channel_layer is not None and has_layer_handlers(type(self))
-        )
+    def _why_unheard(self) -> str | None:
+        """Say why no handler of the channel layer can go on with the response; None if one can."""
+        if self.channel_layer is None:
+            return "there is no channel layer by which it could come later"
+        if not has_layer_handlers(self):
+            return "there is no handler for messages of the channel layer by which it could come"
+        if not self._name_is_out:
+            return (
+                "no message of the channel layer can reach it, since nobody was told its "
+                "channel_name, and it has joined no group"
+            )
+        return None
+
+    async def _give_up(self, exchange: Exchange, why: str) -> None:
+        lacks = "an answer" if exchange.response is Response.AWAITED else "the end of its response"
+        words = "%s.handle returned without %s, and %s (%s)"
+        logger.error(words, type(self).__name__, lacks, why, describe(self.scope))
+        # A communicator leaves `asgi` out, and its test looks at what the consumer has sent.
+        if exchange.response is Response.AWAITED and "asgi" in self.scope:
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+            await self.send_response(500, b"Internal Server Error", headers=headers)
 
     async def _disconnect_once(self) -> None:
         exchange = self._exchange

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partialmethod, wraps
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio, ser
 
 from greenroom.bridges.asyncio import open_hosted_loop
 from greenroom.bridges.channels._intake import let_others_run
+from greenroom.bridges.channels.db import database_sync_to_async
 from greenroom.bridges.channels.exceptions import StopConsumer
 from greenroom.bridges.channels.generic.http import AsyncHttpConsumer
 from greenroom.bridges.channels.layers import InMemoryChannelLayer
@@ -245,16 +247,155 @@ def test_handle_may_stop_the_consumer_and_disconnects() -> None:
     assert consumer.events == ["handle", "StopConsumer", "finally", "disconnect"]
 
 
-def test_request_that_nobody_could_answer_any_more_ends_with_handle() -> None:
-    class Plain(AsyncHttpConsumer):
-        async def handle(self, body: bytes) -> None: ...
+SERVED = {**SCOPE, "asgi": {"version": "3.0"}, "client": ["127.0.0.1", 5000]}
 
-    class WithHandler(Plain):
-        async def chat_message(self, event: dict[str, Any]) -> None: ...
 
-    assert exchange(Plain.as_asgi(), SCOPE, body(b"")) == []  # nothing for the layer to call
-    WithHandler.channel_layer_alias = "none"
-    assert exchange(WithHandler.as_asgi(), SCOPE, body(b"")) == []  # no layer to call it
+class Forgets(AsyncHttpConsumer):
+    async def handle(self, body: bytes) -> None: ...
+
+
+class ForgetsToJoin(Forgets):
+    async def chat_message(self, event: dict[str, Any]) -> None: ...
+
+
+class HasNoLayer(ForgetsToJoin):
+    channel_layer_alias = "none"
+
+    async def handle(self, body: bytes) -> None:
+        assert not hasattr(self, "channel_name")
+        with pytest.raises(AttributeError, match="'HasNoLayer' object has no attribute 'channel_n"):
+            self.channel_name  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("consumer", "why"),
+    [
+        (Forgets, "there is no handler for messages of the channel layer by which it could come"),
+        (
+            ForgetsToJoin,
+            "no message of the channel layer can reach it, since nobody was told its channel_name, "
+            "and it has joined no group",
+        ),
+        (HasNoLayer, "there is no channel layer by which it could come later"),
+    ],
+)
+def test_request_that_nobody_could_answer_any_more_ends_with_handle_and_a_line_tells_why(
+    consumer: type[AsyncHttpConsumer], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, part = exchange(consumer.as_asgi(), SERVED, body(b""))
+    assert (start["status"], part["body"]) == (500, b"Internal Server Error")
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("ERROR", "greenroom.channels")
+    assert record.message == (
+        f"{consumer.__name__}.handle returned without an answer, and {why} "
+        "(http POST / of 127.0.0.1:5000)"
+    )
+
+
+def test_communicator_sees_that_a_consumer_has_sent_nothing() -> None:
+    for consumer in (Forgets, ForgetsToJoin, HasNoLayer):
+        assert exchange(consumer.as_asgi(), SCOPE, body(b"")) == []
+
+
+def test_name_that_was_told_for_one_request_is_not_told_for_the_next() -> None:
+    class JoinsOnce(ForgetsToJoin):
+        async def handle(self, body: bytes) -> None:
+            if body == b"join":
+                await self.channel_layer.group_add("polls", self.channel_name)
+
+    app = JoinsOnce()  # an instance that is the application
+    assert exchange(app, SCOPE, body(b"join"), GONE) == []
+    assert exchange(app, SERVED, body(b"do not"))[0]["status"] == 500
+
+
+def passed_on(fn: Any) -> Any:
+    @wraps(fn)
+    def wrapper(self: Any, *args: Any) -> Any:
+        return fn(self, *args)
+
+    return wrapper
+
+
+async def takes_a_message(self: Any, event: dict[str, Any]) -> None: ...
+async def takes_it_and_may_take_more(self: Any, event: Any, more: int = 0) -> None: ...
+async def takes_nothing(self: Any) -> None: ...
+async def takes_two(self: Any, one: int, two: int) -> None: ...
+async def takes_a_name(self: Any, *, name: str) -> None: ...
+def is_no_coroutine_function(self: Any, event: dict[str, Any]) -> None: ...
+async def is_static(event: dict[str, Any]) -> None: ...
+
+
+HANDLERS: dict[str, Any] = {
+    "plain": {"chat": takes_a_message},
+    "with a default": {"chat": takes_it_and_may_take_more},
+    "in a thread": {"chat": database_sync_to_async(is_no_coroutine_function)},
+    "decorated": {"chat": passed_on(takes_a_message)},
+    "static": {"chat": staticmethod(is_static)},
+    "of the class": {"chat": classmethod(takes_a_message)},
+    "partial": {"chat": partialmethod(takes_two, 1)},
+    "made when it is asked for": {"__getattr__": lambda self, name: None},
+}
+NO_HANDLERS: dict[str, Any] = {
+    "takes nothing": {"chat": takes_nothing},
+    "takes two": {"chat": takes_two},
+    "takes a name": {"chat": takes_a_name},
+    "no coroutine function": {"chat": is_no_coroutine_function},
+    "private": {"_chat": takes_a_message},
+    "a name of the base class": {"send_body": takes_a_message},
+    "a class": {"chat": Forgets},
+    "a property": {"chat": property(lambda self: pytest.fail("it was looked at"))},
+    "no function": {"chat": 7},
+    "a number where the base has one": {"chat": 7, "__bases__": takes_a_message},
+}
+
+
+def joining(attributes: dict[str, Any]) -> Any:
+    async def handle(self: Any, body: bytes) -> None:
+        await self.channel_layer.group_add("polls", self.channel_name)
+
+    base = type("Base", (AsyncHttpConsumer,), {"chat": attributes.pop("__bases__", None)})
+    return type("Joins", (base,), {"handle": handle, **attributes})
+
+
+@pytest.mark.parametrize("kind", HANDLERS)
+def test_consumer_with_a_handler_whose_name_was_told_waits_for_a_message(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        wire = Wire(body(b""))
+        app = joining(dict(HANDLERS[kind])).as_asgi()
+        running = asyncio.create_task(app(SERVED, wire.receive, wire.send))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not running.done()
+        wire.inbox.put_nowait(GONE)
+        await asyncio.wait_for(running, 10)
+        assert wire.sent == []
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("kind", NO_HANDLERS)
+def test_method_that_no_message_could_call_is_not_waited_for(kind: str) -> None:
+    app = joining(dict(NO_HANDLERS[kind])).as_asgi()
+    assert exchange(app, SERVED, body(b""))[0]["status"] == 500
+
+
+async def test_client_that_leaves_is_not_told_what_was_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Waits(Lives):
+        channel_layer_alias = "none"
+
+        async def answer(self) -> None:
+            self.happens()
+            await self.wait()
+
+    consumer = a_class(Waits)
+    assert await request(consumer, GONE) == []
+    assert consumer.events == ["handle", "CancelledError", "finally", "disconnect"]
+    assert caplog.records == []
 
 
 async def test_client_is_not_left_waiting_for_the_rest_of_a_response(
@@ -283,9 +424,13 @@ async def test_client_is_not_left_waiting_for_the_rest_of_a_response(
     assert answers[0].startswith(b"HTTP/1.1 500")
     assert answers[1].endswith(b"\r\n\r\n4\r\npart\r\n")  # without the chunk that would end it
     assert left == ["/none", "/part"]
-    for path, line in zip(left, caplog.messages, strict=True):
-        assert path in line
-        assert line.endswith("without a complete response")
+    lines = iter(caplog.messages)
+    for path, said, cut in zip(left, lines, lines, strict=True):
+        assert said.startswith("Forgets.handle returned without the end of its response, and there")
+        assert path in said
+        assert cut.endswith(
+            f"{path} of 127.0.0.1:{said[:-1].rpartition(':')[2]} without a complete response"
+        )
 
 
 def test_instance_that_is_the_application_begins_anew_with_each_request() -> None:
@@ -400,8 +545,11 @@ async def test_response_that_could_not_be_sent_is_not_over() -> None:
 
 
 @FLAVOURS
-async def test_crash_of_a_task_cancels_handle(flavour: str) -> None:
+@pytest.mark.parametrize("alias", ["default", "none"])
+async def test_crash_of_a_task_cancels_handle(flavour: str, alias: str) -> None:
     class Streams(Lives):
+        channel_layer_alias = alias
+
         async def answer(self) -> None:
             self.start_soon(self.fail)
             await self.wait()

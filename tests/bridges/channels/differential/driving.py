@@ -174,6 +174,9 @@ class Run:
     async def _dispatch(self, consumer: Any, inner: Any, message: Message) -> None:
         self._busy += 1
         self._dispatched += 1
+        # To it the messages of the program's layer are sent, and a request waits for no
+        # message if nobody knows the name.
+        getattr(consumer, "channel_name", None)
         if not self._failing:
             self.note("message", message.get("type", "(none)"))
         try:
