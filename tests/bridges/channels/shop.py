@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import redis
 import trio
 from tests.commands import PATIENCE
+from tests.projects import write_project
 
 T = TypeVar("T")
 
@@ -22,12 +23,6 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # A project whose jobs tell of themselves through two lists of the server: begun and ended.
 PROJECT = {
-    "manage.py": """
-import os, sys
-os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
-from django.core.management import execute_from_command_line
-execute_from_command_line(sys.argv)
-""",
     "shop/__init__.py": "",
     "shop/settings.py": """
 import json, os
@@ -82,10 +77,7 @@ class Shop:
     """The project in a folder, with a book of its own in the server."""
 
     def __init__(self, folder: Path, url: str, backend: dict[str, Any]) -> None:
-        for name, content in PROJECT.items():
-            path = folder / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(content)
+        write_project(folder, "shop", PROJECT)
         self.name = uuid.uuid4().hex
         self.folder = folder
         self.client: Any = redis.Redis.from_url(url, socket_timeout=PATIENCE)
