@@ -116,6 +116,11 @@ class HandlerThreads:
             await self.lease.refresh()
 
     async def renew(self, message: Message | None = None) -> None:
-        """Give the thread of who has handled `message` back, and offer one to the next."""
-        await self.aclose(message)
-        await self.open()
+        """Give the thread of who has handled `message` back, and offer one to the next.
+
+        Also if it is cancelled: there is `disconnect` to come.
+        """
+        try:
+            await self.aclose(message)
+        finally:
+            await self.open()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from tests.bridges.channels.serving import Wire, exchange, exchange_in_trio, open_websocket, served
 
 from greenroom.bridges.asyncio import TaskCancelled, open_hosted_loop
@@ -244,6 +248,43 @@ def test_consumer_that_is_cancelled_on_asyncio_stays_cancelled() -> None:
 
     asyncio.run(main())
     assert Ours.left == [1012]
+
+
+def test_consumer_that_is_cancelled_while_its_thread_is_given_back_may_query_in_disconnect(
+    database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    giving_back, go_on = threading.Event(), threading.Event()
+    threads: list[str] = []
+
+    def close_slowly(self: BaseDatabaseWrapper) -> None:
+        giving_back.set()
+        assert go_on.wait(10)
+
+    def query() -> None:
+        connection.ensure_connection()
+        threads.append(threading.current_thread().name)
+
+    class Asks(AsyncWebsocketConsumer):
+        async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
+            await sync_to_async(query)()
+
+        async def disconnect(self, code: int) -> None:
+            assert code == 1012
+            await sync_to_async(query)()
+
+    async def cancel_soon() -> None:
+        wire = Wire(CONNECT, SAID)
+        task = asyncio.ensure_future(Asks.as_asgi()(WEBSOCKET, wire.receive, wire.send))
+        await asyncio.to_thread(giving_back.wait, 10)
+        task.cancel()
+        asyncio.get_running_loop().call_soon(go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "close_if_unusable_or_obsolete", close_slowly)
+    asyncio.run(cancel_soon())
+    assert len(threads) == 2
+    assert all(name.startswith("greenroom-") for name in threads)
 
 
 async def test_consumer_that_cancels_itself_is_told_of_a_failure() -> None:
