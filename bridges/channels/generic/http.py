@@ -29,7 +29,7 @@ from ....runtime import describe
 from ....runtime._types import Message, Send
 from ....runtime.scopes import EVENTS
 from .._handlers import has_layer_handlers
-from .._intake import Intake, call_while
+from .._intake import LAST, Intake, call_while
 from ..consumer import AsyncConsumer
 from ..db import aclose_old_connections as aclose_old_connections
 from ..exceptions import StopConsumer
@@ -154,8 +154,9 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     async def dispatch(self, message: Message) -> None:
         """Call the handler of `message`; end once the request is handled and answered."""
+        of_client = self._handler_names is not self._layer_handlers
         await super().dispatch(message)
-        await self._end_if_over()
+        await self._end_if_over(client_left=of_client and message["type"] in LAST)
 
     async def http_request(self, message: Message) -> None:
         """Gather the body, and call `handle` when it is complete."""
@@ -183,11 +184,11 @@ class AsyncHttpConsumer(AsyncConsumer):
         await self._disconnect_once()
         raise StopConsumer
 
-    async def _end_if_over(self) -> None:
+    async def _end_if_over(self, *, client_left: bool = False) -> None:
         exchange = self._exchange
         if exchange is None or not exchange.handled:
             return
-        if exchange.response is not Response.ENDED:
+        if exchange.response is not Response.ENDED and not client_left:
             intake = self._intake
             if intake is None or intake.crash is not None or intake.mailbox.depth(EVENTS):
                 return  # it will end by the failure of a task, or since the client has left

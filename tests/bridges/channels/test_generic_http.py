@@ -382,6 +382,22 @@ def test_method_that_no_message_could_call_is_not_waited_for(kind: str) -> None:
     assert exchange(app, SERVED, body(b""))[0]["status"] == 500
 
 
+def test_client_that_leaves_ends_the_wait_whatever_is_done_about_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    left = []
+
+    async def http_disconnect(self: Any, message: dict[str, Any]) -> None: ...
+
+    async def disconnect(self: Any) -> None:
+        left.append("disconnect")
+
+    parts = {"chat": takes_a_message, "http_disconnect": http_disconnect, "disconnect": disconnect}
+    assert exchange(joining(parts).as_asgi(), SERVED, body(b""), GONE) == []
+    assert left == ["disconnect"]
+    assert caplog.records == []
+
+
 async def test_client_that_leaves_is_not_told_what_was_forgotten(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
