@@ -6,6 +6,7 @@ the hosted loop, where the layer keeps its connections. A layer of somebody else
 be awaited in trio says so, as an application does: `greenroom_flavour = "both"`.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, final
@@ -39,8 +40,18 @@ async def _call(method: Any, *args: Any, **kwargs: Any) -> Any:
 
 def layer_for_here(layer: Any) -> Any:
     """Give `layer`, or None, as it can be used in what runs here: trio or asyncio."""
-    if layer is None or not trio.lowlevel.in_trio_task():
-        return layer
+    return HostedLayer(layer) if layer is not None and _is_hosted_here(layer) else layer
+
+
+def method_for_here(layer: Any, method: Callable[..., Awaitable[Any]]) -> Any:
+    """Give a coroutine function of `layer` as it can be awaited in what runs here."""
+    return partial(_call, method) if _is_hosted_here(layer) else method
+
+
+def _is_hosted_here(layer: Any) -> bool:
     # The class is asked, for the reason that `takes_subscriptions` gives.
-    flavour = getattr(type(layer), "greenroom_flavour", "asyncio")
-    return layer if flavour != "asyncio" or takes_subscriptions(layer) else HostedLayer(layer)
+    return (
+        trio.lowlevel.in_trio_task()
+        and getattr(type(layer), "greenroom_flavour", "asyncio") == "asyncio"
+        and not takes_subscriptions(layer)
+    )

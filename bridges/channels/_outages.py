@@ -9,13 +9,12 @@ consumer that is connected or a channel of a worker, then waits on:
     anything else                   an outage: asked again after ever longer pauses
 
 Everybody in one event loop who waits for messages of one layer shares an `Outage`, so the log
-has two lines of it, however many they are.
+has two lines of it, however many they are. It is not over before their groups are joined again.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from enum import Enum
 from math import inf
 from random import random
 from typing import Any, Final, final
@@ -23,54 +22,15 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from ...actors import Backoff
 from ...runtime._types import Message
 from ..asyncio import HostedLoop, TaskCancelled
+from ._layer_failures import PAUSES, RATE, Failure, judge
+from ._rejoins import Following, Rejoins
 from ._worker_tasks import Cancel, current_time, is_cancelled, sleep
 
-# Between two tries. The jitter is as long as the pause, since thousands may have failed in the
-# same moment. Whose connection had lasted for `reset_after` waits no longer than at first.
-PAUSES: Final = Backoff(first=0.1, longest=2.5, jitter=1.0, reset_after=1.0)
-RATE: Final = 300  # tries in a second, by all who fail together: each costs a millisecond or more
 STEADY: Final = 10.0  # seconds that a layer has to wait for messages to count as mended
-SOON: Final = 1.0  # seconds; a receive that gives up sooner has not waited for a message
-
-MISTAKES: Final = (
-    AssertionError,
-    AttributeError,
-    ImportError,
-    NameError,
-    RuntimeError,  # two loops receive at once; with NotImplementedError, NoHostedLoop
-    TypeError,
-)
 
 logger = logging.getLogger("greenroom.channels")
-
-
-class Failure(Enum):
-    """What it means that a layer's `receive` has raised."""
-
-    IDLE = "nobody has sent anything for a while"
-    LOSS = "one message can't be read"
-    MISTAKE = "the code is wrong"
-    OUTAGE = "the layer can't be reached"
-
-
-def judge(error: Exception, lasted: float) -> Failure:
-    """Tell what it means that `receive` has raised `error` after so many seconds.
-
-    redis-py gives up waiting after five seconds since its version 8, which is as long as
-    channels_redis asks the server to wait.
-    """
-    name = type(error).__name__  # clients have classes of their own, with these names
-    if lasted >= SOON and (isinstance(error, TimeoutError) or name == "TimeoutError"):
-        return Failure.IDLE
-    # A certificate that is refused is a ValueError, too.
-    if isinstance(error, ValueError) and not isinstance(error, OSError):
-        return Failure.LOSS
-    if isinstance(error, RecursionError) or name == "InvalidToken":
-        return Failure.LOSS  # nested too deep; encrypted with a key that we don't have
-    return Failure.MISTAKE if isinstance(error, MISTAKES) else Failure.OUTAGE
 
 
 @final
@@ -92,6 +52,14 @@ class Outage:
         self._worked = False  # for one of those that had failed
         self._told_of_loss = -inf
         self._stop_timer: Cancel = _nothing
+        self._rejoins = Rejoins(layer)
+
+    def follow(self, channel: str) -> Following:
+        """Learn that somebody will wait for messages of `channel`, until it closes what it gets.
+
+        To be called before the channel is in any group.
+        """
+        return self._rejoins.follow(channel)
 
     def pause(self, failures: int) -> float:
         """Tell how long to wait after so many failures in a row; longer among thousands."""
@@ -99,8 +67,21 @@ class Outage:
         turn = len(self._failing) / RATE  # seconds in which each of them may ask once
         return max(PAUSES.pause(failures, chance), turn * (0.5 + chance))
 
+    def saw_single_failure(self) -> None:
+        """Learn that a channel can't be read, for the first time: groups may be forgotten."""
+        self._rejoins.doubt(self)
+
     def saw_failure(self, channel: str, error: Exception, again_at: float) -> None:
-        """Learn that `channel` can't be read, and when it is tried again."""
+        """Learn that `channel` can't be read again, and when it is tried again."""
+        self._begin(channel, error, again_at)
+        self._failing.add(channel)
+        self._rejoins.doubt(self)
+
+    def saw_rejoin_fail(self, channel: str, error: Exception, again_at: float) -> None:
+        """Learn that a group of `channel` can't be joined, and when it is tried again."""
+        self._begin(channel, error, again_at)
+
+    def _begin(self, channel: str, error: Exception, again_at: float) -> None:
         self._steady_from = max(self._steady_from, again_at)
         self._worked = False
         if self._since is None:
@@ -112,7 +93,6 @@ class Outage:
                 channel,
                 exc_info=error,
             )
-        self._failing.add(channel)
 
     def saw_recovery(self, channel: str) -> None:
         """Learn that `channel` can be read."""
@@ -123,8 +103,12 @@ class Outage:
     def forget(self, channel: str) -> None:
         """Learn that nobody waits for messages of `channel` any more."""
         self._failing.discard(channel)
-        if self._worked and not self._failing:
-            self._end()
+        self._end_if_over()
+
+    def saw_rejoined(self) -> None:
+        """Learn that the server knows all memberships again."""
+        self._worked = True
+        self._end_if_over()
 
     def saw_loss(self, channel: str, error: Exception) -> None:
         """Learn that a message can't be read; a group's message may be lost to thousands."""
@@ -140,13 +124,17 @@ class Outage:
     def _look(self) -> None:
         """See whether nobody has failed for long enough."""
         left = self._steady_from + STEADY - current_time()
-        if left > 0:
-            self._stop_timer = _call_later(left, self._look)
+        if left > 0 or self._rejoins.due:
+            self._stop_timer = _call_later(max(left, 1.0), self._look)
         elif self._failing:
             self._failing.clear()
             self._end()
         else:
             self._since = None  # all have left, so nobody knows whether it works
+
+    def _end_if_over(self) -> None:
+        if self._worked and not self._failing and not self._rejoins.due:
+            self._end()
 
     def _end(self) -> None:
         self._stop_timer()
@@ -243,6 +231,7 @@ async def receive_lastingly(
                     if failures > 1:
                         outage.saw_failure(channel, failure, now + pause)
                     else:
+                        outage.saw_single_failure()
                         logger.debug("the channel layer failed once", exc_info=failure)
             finally:
                 del failure  # its traceback holds this frame: no reference cycle

@@ -5,6 +5,7 @@ A layer that fails, as every one does while its server restarts, is asked again 
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from functools import partial
 from math import inf
 from typing import Any, final
@@ -63,16 +64,19 @@ class Line:
         A layer whose cancelled `receive` gives a message all the same has not lost it.
         """
         ask = partial(receive, self._channel)
-        while not self._crew.stopping:
-            await self._wait_for_seat()
-            message = await receive_lastingly(ask, self._channel, self._outage)
-            kind = message.get("type") if isinstance(message, dict) else None
-            if isinstance(kind, str) and kind:
-                self._seat().put_nowait(message)
-            else:
-                logger.error(
-                    "a message without a type is skipped in channel %s: %r", self._channel, message
-                )
+        with closing(self._outage.follow(self._channel)):
+            while not self._crew.stopping:
+                await self._wait_for_seat()
+                message = await receive_lastingly(ask, self._channel, self._outage)
+                kind = message.get("type") if isinstance(message, dict) else None
+                if isinstance(kind, str) and kind:
+                    self._seat().put_nowait(message)
+                else:
+                    logger.error(
+                        "a message without a type is skipped in channel %s: %r",
+                        self._channel,
+                        message,
+                    )
 
     def _seat(self) -> Seat:
         """Give the first that may handle a message now; else the one that may soonest."""

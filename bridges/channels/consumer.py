@@ -165,8 +165,9 @@ class AsyncConsumer:
                 if subscribe is not None:
                     subscription = subscribe(self.channel_name, intake.mailbox, MESSAGES)
                 else:
-                    ask, name = self.channel_receive, self.channel_name
-                    wait = partial(receive_lastingly, ask, name, outage_of(found))
+                    ask, name, outage = self.channel_receive, self.channel_name, outage_of(found)
+                    subscription = outage.follow(name)
+                    wait = partial(receive_lastingly, ask, name, outage)
                     pumps.append((wait, MESSAGES))
             if isinstance(intake, PumpedIntake):
                 async with open_pumps(intake, pumps):

@@ -14,6 +14,7 @@ from ...runtime.layers import InMemoryChannelLayer as InMemoryChannelLayer
 from ...runtime.layers import SyncLayer as SyncLayer
 from ...runtime.layers import copy_message
 from . import DEFAULT_CHANNEL_LAYER
+from ._memberships import memberships_of
 from .exceptions import ChannelFull as ChannelFull
 from .exceptions import InvalidChannelLayerError as InvalidChannelLayerError
 
@@ -97,7 +98,7 @@ class ChannelLayerManager:
             pass
         with self._lock:
             if key not in self.backends:
-                self.backends[key] = self.make_backend(key)
+                self.set(key, self.make_backend(key))
             return self.backends[key]
 
     def __contains__(self, key: str) -> bool:
@@ -106,6 +107,8 @@ class ChannelLayerManager:
     def set(self, key: str, layer: Any) -> Any:
         """Use `layer` under the alias `key`, and return the one that was used so far, or None."""
         old = self.backends.get(key)
+        if not takes_subscriptions(layer):
+            memberships_of(layer)  # before anybody gets hold of a method
         self.backends[key] = layer
         return old
 

@@ -18,7 +18,7 @@ Channels leaves this to each consumer: see its documentation of `get_user`.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any, ClassVar, Final, final
 
@@ -246,7 +246,8 @@ class _Watch:
             return message
 
         try:
-            await receive_lastingly(ask, channel, outage)
+            with closing(outage.follow(channel)):
+                await receive_lastingly(ask, channel, outage)
         finally:
             with trio.CancelScope(shield=True) if trio.lowlevel.in_trio_task() else nullcontext():
                 await layer.group_discard(group, channel)

@@ -1,11 +1,8 @@
 """Tests of layers of others that fail: who waits on, who ends, and what the log says of it."""
 
 import asyncio
-import logging
 import ssl
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -14,89 +11,35 @@ import pytest
 import trio
 import trio.testing
 from tests.bridges.channels.launching import run_alone
+from tests.bridges.channels.restarting import (
+    CONSUMERS,
+    FLAVOURS,
+    GONE,
+    SCOPE,
+    Async,
+    Restarting,
+    Sync,
+    Trio,
+    connected,
+    said,
+)
 from tests.bridges.channels.working import AsyncioLayer, Jobs, job, recording
 
-from greenroom.bridges.asyncio import TaskCancelled, open_hosted_loop
-from greenroom.bridges.channels._outages import (
-    PAUSES,
-    RATE,
-    Failure,
-    judge,
-    outage_of,
-    receive_lastingly,
-)
+from greenroom.bridges.asyncio import TaskCancelled
+from greenroom.bridges.channels._layer_failures import PAUSES, RATE, Failure, judge
+from greenroom.bridges.channels._outages import outage_of, receive_lastingly
 from greenroom.bridges.channels.consumer import AsyncConsumer
 from greenroom.bridges.channels.generic.websocket import (
     AsyncWebsocketConsumer,
-    WebsocketConsumer,
 )
 from greenroom.bridges.channels.layers import channel_layers
-from greenroom.bridges.channels.testing._clock import hold_clock_for_threads
 from greenroom.bridges.channels.worker import Worker
 
 PROGRAM = Path(__file__).with_name("outlast_redis")
-SCOPE = {"type": "websocket", "path": "/room/", "client": ["127.0.0.1", 5000], "asgi": {}}
-GONE = {"type": "websocket.disconnect", "code": 1001}
-FLAVOURS = pytest.mark.parametrize("flavour", ["asyncio", "trio", "sync"])
 
 # Clients have classes of their own for these.
 ClientTimeout = type("TimeoutError", (Exception,), {})
 InvalidToken = type("InvalidToken", (Exception,), {})
-
-
-class Restarting(AsyncioLayer):
-    """A layer whose server goes away, on the clock of the loop that runs, and comes again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.until = -inf
-        self.tried: list[tuple[str, float]] = []
-        self.down: asyncio.Event = asyncio.Event()
-        self.bad: list[BaseException] = []  # what the next ones raise, whoever they are
-        self.groups: dict[str, set[str]] = defaultdict(set)
-
-    def go_away(self, seconds: float) -> None:
-        """Lose all connections, and refuse others for so long."""
-        self.until = trio.current_time() + seconds
-        self.groups.clear()
-        self.interrupt()
-
-    def interrupt(self) -> None:
-        self.down.set()
-        self.down = asyncio.Event()
-
-    async def receive(self, channel: str) -> Any:
-        now = asyncio.get_running_loop().time()
-        self.tried.append((channel, now))
-        if self.bad:
-            raise self.bad.pop()
-        if now < self.until:
-            raise ConnectionError("refused")
-        waits = [
-            asyncio.ensure_future(super().receive(channel)),
-            asyncio.ensure_future(self.down.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if waits[0].done():
-                return waits[0].result()
-        finally:
-            for task in waits:
-                task.cancel()
-            await asyncio.wait(waits)
-        if self.bad:
-            raise self.bad.pop()
-        raise ConnectionError("lost")
-
-    async def group_add(self, group: str, channel: str) -> None:
-        if asyncio.get_running_loop().time() < self.until:
-            raise ConnectionError("refused")
-        self.groups[group].add(channel)
-
-    async def group_discard(self, group: str, channel: str) -> None:
-        if asyncio.get_running_loop().time() < self.until:
-            raise ConnectionError("refused")
-        self.groups[group].discard(channel)
 
 
 @pytest.fixture
@@ -105,89 +48,6 @@ def remote() -> Restarting:
     remote = Restarting()
     channel_layers.set("default", remote)
     return remote
-
-
-class Async(AsyncWebsocketConsumer):
-    groups: tuple[str, ...] = ("room",)
-
-    async def connect(self) -> None:
-        await self.accept()
-        await self.send(self.channel_name)
-
-    async def said(self, event: dict[str, Any]) -> None:
-        await self.send(event["text"])
-
-
-class Trio(Async):
-    greenroom_flavour = "trio"
-
-
-class Sync(WebsocketConsumer):
-    groups: tuple[str, ...] = ("room",)
-
-    def connect(self) -> None:
-        self.accept()
-        self.send(self.channel_name)
-
-    def said(self, event: dict[str, Any]) -> None:
-        self.send(event["text"])
-
-
-CONSUMERS: dict[str, Any] = {"asyncio": Async, "trio": Trio, "sync": Sync}
-
-
-class Client:
-    """The client of one consumer, and how that one has ended."""
-
-    def __init__(self) -> None:
-        self.says, self._said = trio.open_memory_channel[dict[str, Any]](inf)
-        self._heard, self._hears = trio.open_memory_channel[dict[str, Any]](inf)
-        self.says.send_nowait({"type": "websocket.connect"})
-        self.ended = trio.Event()
-        self.ended_at = inf
-        self.error: Exception | None = None
-        self.name = ""
-
-    async def run(self, app: Any) -> None:
-        try:
-            await app(SCOPE, self._said.receive, self._heard.send)
-        except Exception as error:  # noqa: BLE001
-            self.error = error
-        self.ended_at = trio.current_time()
-        self.ended.set()
-
-    async def hear(self) -> Any:
-        message = await self._hears.receive()
-        return message["type"] if message["type"] != "websocket.send" else message["text"]
-
-
-@asynccontextmanager
-async def connected(*consumers: Any) -> AsyncIterator[list[Client]]:
-    """Connect a client to each, who has heard the name of its channel."""
-    hold_clock_for_threads()
-    clients = []
-    async with open_hosted_loop(), trio.open_nursery() as nursery:
-        # Virtual seconds: a consumer that does not end must not hang the test.
-        nursery.cancel_scope.deadline = trio.current_time() + 2000
-        for consumer in consumers:
-            clients.append(client := Client())
-            nursery.start_soon(client.run, consumer.as_asgi())
-            assert await client.hear() == "websocket.accept"
-            client.name = await client.hear()
-        await trio.testing.wait_all_tasks_blocked()
-        yield clients
-        for client in clients:
-            client.says.send_nowait(GONE)
-            await client.ended.wait()
-    assert not nursery.cancel_scope.cancelled_caught
-
-
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name.startswith("greenroom.") and record.levelno > logging.INFO
-    ]
 
 
 @pytest.mark.parametrize(
@@ -572,24 +432,36 @@ async def test_failure_of_the_servers_own_receive_ends_the_consumer(
     assert isinstance(client.error, trio.EndOfChannel)
 
 
-@pytest.fixture(scope="module")
-def heard() -> list[str]:
-    """What the program printed."""
-    return run_alone(PROGRAM)
+@pytest.fixture(scope="module", params=["greenroom", "uvicorn"])
+def heard(request: pytest.FixtureRequest) -> list[str]:
+    """What the program printed that is served so."""
+    return run_alone(PROGRAM, request.param)
 
 
-def test_consumers_on_channels_redis_hear_what_is_sent_after_a_restart_of_the_server(
+def test_consumers_on_channels_redis_are_in_their_groups_after_a_restart_of_an_empty_server(
     heard: list[str],
 ) -> None:
-    assert [line for line in heard if " hears " in line] == [
-        f"/{alias}/{name} hears {name}: after the restart"
-        for alias in ("core", "pubsub")
-        for name in ("Async", "Trio", "Sync")
-    ]
+    groups = [line for line in heard if line.startswith("groups: ")]
+    assert groups[-1] == "groups: class handler thread"
+    hears = [line.split(" hears ") for line in heard if " hears " in line]
+    assert len(hears) == 6
+    for place, texts in hears:
+        assert texts == ("class handler thread" if place.startswith("/core/") else "class handler")
     assert heard[-1] == "stopped"
 
 
-def test_restart_of_the_server_is_told_in_two_lines(heard: list[str]) -> None:
+def test_consumers_on_channels_redis_are_in_their_groups_after_one_lost_connection(
+    heard: list[str],
+) -> None:
+    have_heard = [line.split(" has heard ") for line in heard if " has heard " in line]
+    assert len(have_heard) == 3
+    for _place, texts in have_heard:
+        assert texts == "class handler thread left-in-vain"
+
+
+def test_restart_of_the_server_is_told_in_two_lines_and_one_lost_connection_in_none(
+    heard: list[str],
+) -> None:
     assert [line for line in heard if line.startswith("log: ")] == [
         "log: the channel layer fails while messages of the channel X are waited for; "
         "it is asked again until it works",

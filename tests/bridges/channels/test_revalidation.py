@@ -13,9 +13,9 @@ from django.contrib.auth import logout as django_logout
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
+from tests.bridges.channels.restarting import Restarting
 from tests.bridges.channels.serving import open_websocket, query, served
 from tests.bridges.channels.test_auth import session_of
-from tests.bridges.channels.test_outages import Restarting
 from tests.runtime.serving import close_code
 from trio_websocket import ConnectionClosed
 
