@@ -14,6 +14,7 @@ application's lifespan, or with a context of its own:
 'slept'
 """
 
+from ._app import anywhere as anywhere
 from ._app import call_app as call_app
 from ._app import hosted as hosted
 from ._errors import NoHostedLoop as NoHostedLoop
@@ -34,6 +35,7 @@ __all__ = [
     "NoHostedLoop",
     "OuterLoop",
     "TaskCancelled",
+    "anywhere",
     "call_app",
     "current_hosted_loop",
     "hosted",

@@ -154,3 +154,19 @@ def hosted(app: App) -> App:
         await _call_in_asyncio(app, scope, receive, send)
 
     return carry_mark(app, hosted_app)
+
+
+def anywhere(app: App) -> App:
+    """Make of any application one that every server may await, under trio or asyncio.
+
+    One that speaks both is given back as it is. uvicorn and its like know nothing of what an
+    application speaks; routers of Greenroom do, and call each route in its own way.
+    """
+    if flavour_of(app) == "both":
+        return app
+
+    @speaks("both")
+    async def app_for_both(scope: Scope, receive: Receive, send: Send) -> None:
+        await call_app(app, scope, receive, send)
+
+    return carry_mark(app, app_for_both)

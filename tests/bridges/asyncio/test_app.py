@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 import selectors
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,6 +17,7 @@ from greenroom.bridges.asyncio import (
     MailboxWaiter,
     NoHostedLoop,
     TaskCancelled,
+    anywhere,
     call_app,
     hosted,
     open_hosted_loop,
@@ -318,6 +320,31 @@ def test_hosted_leaves_trio_applications_and_routers_as_they_are() -> None:
     assert hosted(trio_echo) is trio_echo
     assert hosted(router) is router
     assert flavour_of(hosted(echo)) == "trio"
+
+
+@pytest.mark.parametrize("inner", [echo, trio_echo])
+def test_a_server_that_knows_no_flavours_awaits_any_application_that_is_made_for_it(
+    inner: Any,
+) -> None:
+    sent: list[str] = []
+    messages = [{"type": "say", "text": "one"}, {"type": "end"}]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message["text"])
+
+    app = anywhere(inner)
+    assert inspect.iscoroutinefunction(app)  # by which they know ASGI 3
+    assert (flavour_of(app), anywhere(app)) == ("both", app)
+    asyncio.run(app({}, receive, send))
+    assert sent == ["one"]
+    scene = Scene()
+    say(scene, "two")
+    scene.mailbox.put({"type": "end"}, EVENTS)
+    trio.run(app, {}, scene.receive, scene.send)
+    assert texts_of(scene) == ["two"]
 
 
 async def test_a_plain_function_that_returns_a_coroutine_is_an_application_too() -> None:

@@ -448,6 +448,8 @@ def test_no_message_is_lost_however_often_waiting_for_it_is_given_up(
     steps: list[tuple[str, int]],
 ) -> None:
     async def main() -> None:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
         client = ForgetfulClient()
         waits: list[trio.CancelScope] = []
 
@@ -474,7 +476,7 @@ def test_no_message_is_lost_however_often_waiting_for_it_is_given_up(
         client.say("end")
         await task
         assert client.words == [*said, "end"]
-        assert left() == []
+        assert left() == complaints == []
 
     asyncio.run(main())
 
