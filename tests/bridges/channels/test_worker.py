@@ -131,7 +131,7 @@ async def test_a_failing_job_loses_no_other_in_any_flavour_on_any_layer(
 
 
 @pytest.mark.parametrize("layer_class", [TrioLayer, AsyncioLayer])
-@pytest.mark.parametrize("base", [Asyncio, Sync])
+@pytest.mark.parametrize("base", [Asyncio, Trio, Sync])
 def test_a_worker_is_awaited_in_plain_asyncio(base: Any, layer_class: Any) -> None:
     layer, jobs = layer_class(), Jobs()
     channel_layers.set("default", layer)
