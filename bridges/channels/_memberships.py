@@ -143,22 +143,13 @@ class Memberships:
             return
         while True:
             joined = wish is not None and wish.joined
-            method = self.method("group_add" if joined else "group_discard")
+            method = _uncovered(self._layer, "group_add" if joined else "group_discard")
             await here(method)(group, member.channel)
             if not joined:
                 self.forget(member, group, wish)
             wish = member.wishes.get(group)
             if joined is (wish is not None and wish.joined):
                 return
-
-    def method(self, name: str) -> Method:
-        """Give what its class, or somebody who patches that, has for a method that is covered."""
-        attribute = getattr(type(self._layer), name)
-        bind = getattr(type(attribute), "__get__", None)
-        method: Method = (
-            attribute if bind is None else bind(attribute, self._layer, type(self._layer))
-        )
-        return method
 
 
 def memberships_of(layer: Any) -> Memberships | None:
@@ -191,17 +182,17 @@ def memberships_of(layer: Any) -> Memberships | None:
 
 def _noting_group(ours: Memberships, name: str, original: Method) -> Method:
     @wraps(original)
-    async def noting(_layer: Any, *args: Any, **kwargs: Any) -> Any:
+    async def noting(layer: Any, *args: Any, **kwargs: Any) -> Any:
         with ours.asking_with(args, kwargs, joined=name == "group_add"):
-            return await ours.method(name)(*args, **kwargs)
+            return await _uncovered(layer, name)(*args, **kwargs)
 
     return noting
 
 
 def _noting_flush(ours: Memberships, name: str, original: Method) -> Method:
     @wraps(original)
-    async def noting(_layer: Any, *args: Any, **kwargs: Any) -> Any:
-        result = await ours.method(name)(*args, **kwargs)
+    async def noting(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await _uncovered(layer, name)(*args, **kwargs)
         ours.clear()
         return result
 
@@ -213,6 +204,14 @@ COVERS: Final = {
     "group_discard": _noting_group,
     "flush": _noting_flush,
 }
+
+
+def _uncovered(layer: Any, name: str) -> Method:
+    """Give what the class of `layer`, or somebody who patches that, has for a method."""
+    attribute = getattr(type(layer), name)
+    bind = getattr(type(attribute), "__get__", None)
+    method: Method = attribute if bind is None else bind(attribute, layer, type(layer))
+    return method
 
 
 def _names(group: Any = None, channel: Any = None, *_: object, **__: object) -> tuple[Any, Any]:

@@ -1,8 +1,10 @@
 """Tests of what is noted of groups: of all that is asked for, and nobody can tell from outside."""
 
 import asyncio
+import copy
 import inspect
 import multiprocessing
+import pickle
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -258,6 +260,16 @@ def test_methods_that_tests_patch_are_theirs_and_then_ours_again() -> None:
     asyncio.run(remote.group_add("d", "x"))
     assert remote.joined == {("d", "x")}
     assert member.groups() == ["b", "c", "d"]
+
+
+async def test_copy_of_a_layer_is_one_of_its_own() -> None:
+    remote = Remote()
+    member = covered(remote).open("x")
+    for copied in (copy.deepcopy(remote), pickle.loads(pickle.dumps(remote))):
+        await copied.group_add("a", "y")
+        assert (remote.joined, copied.joined) == (set(), {("a", "y")})
+        assert copied.group_add.__self__ is copied
+    assert member.groups() == []
 
 
 def test_what_is_no_plain_layer_of_somebody_else_is_left_as_it_is() -> None:
