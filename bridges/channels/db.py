@@ -12,6 +12,7 @@ from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..django._shared_connections import borrowed
 from ..django.database import database_guard, refuse_blocking_queries, transactions_here
 from ..threads import ExecutorThreads, run_sync, watched_loop
 from ._threads import pinned_thread
@@ -69,13 +70,14 @@ class DatabaseSyncToAsync(SyncToAsync[P, R]):
 
     def thread_handler(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the function in the thread that asgiref chose."""
-        inherited = transactions_here()
-        _close_old_connections(inherited)
-        try:
-            with watched_loop(loop) as watched:
-                return super().thread_handler(watched, *args, **kwargs)  # type: ignore[no-untyped-call]
-        finally:
+        with borrowed():  # where the thread does not matter, a test's data do
+            inherited = transactions_here()
             _close_old_connections(inherited)
+            try:
+                with watched_loop(loop) as watched:
+                    return super().thread_handler(watched, *args, **kwargs)  # type: ignore[no-untyped-call]
+            finally:
+                _close_old_connections(inherited)
 
 
 if TYPE_CHECKING:

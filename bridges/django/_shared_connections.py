@@ -159,8 +159,8 @@ _here: Final = _Here()
 
 @contextmanager
 def borrowed() -> Iterator[None]:
-    """In a leased thread: use what is lent, while the block runs."""
-    if not _loans or _here.borrowing:
+    """In any thread: use what is lent, while the block runs."""
+    if not _loans or _here.borrowing or _here.displaced:  # it does so already
         yield
         return
     _here.borrowing = True

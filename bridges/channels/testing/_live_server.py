@@ -21,6 +21,7 @@ from ...asyncio import serve
 from ...django._shared_connections import connections_to_lend, lend
 from ...django.static import StaticFiles
 from ..routing import get_default_application
+from ._thread import with_threads_of_their_own
 
 # Seconds. A start may import half a project, and wait for a pool of connections.
 START_WITHIN: Final = 60.0
@@ -49,7 +50,7 @@ class LiveServer:
     """
 
     def __init__(self, application: App, host: str = "localhost") -> None:
-        self._application = application
+        self._application = with_threads_of_their_own(application)
         self.host = host
         self.port = 0
         self._server: Server | None = None

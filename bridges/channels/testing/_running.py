@@ -33,6 +33,7 @@ from ...asyncio import TaskCancelled, call_app, current_hosted_loop
 from ...asyncio._lasting import open_unending_loop
 from ...django._shared_connections import lend, test_connections
 from ._clock import hold_clock_for_threads
+from ._thread import thread_of_its_own
 
 TICKS: Final = 20  # of trio: more than an error takes to a call that waits
 
@@ -89,7 +90,8 @@ def start(app: App, scope: Scope, receive: Receive, send: Send) -> Running:
 async def _run(app: App, scope: Scope, receive: Receive, send: Send) -> object:
     try:
         with lend(await test_connections()):
-            return await call_app(app, scope, receive, send)
+            async with thread_of_its_own(scope):
+                return await call_app(app, scope, receive, send)
     except ApplicationExited as error:
         # On a server it ends one scope. Here it ends the test, as it does with Channels.
         if not isinstance(error.__cause__, SystemExit):

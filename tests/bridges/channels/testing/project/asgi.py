@@ -1,5 +1,6 @@
 """The project's application."""
 
+from django.core.handlers.asgi import ASGIHandler
 from django.urls import path
 
 from greenroom.bridges.channels.routing import ProtocolTypeRouter, URLRouter
@@ -10,6 +11,8 @@ pages = get_asgi_application()
 
 from .notes import consumers  # noqa: E402 -- models come after Django's setup
 
+stock_pages = ASGIHandler()  # what Django's own `get_asgi_application` gives
+
 application = ProtocolTypeRouter(
     {
         "http": pages,
@@ -18,6 +21,7 @@ application = ProtocolTypeRouter(
                 [
                     path("sync/", consumers.SyncNotes.as_asgi()),
                     path("async/", consumers.AsyncNotes.as_asgi()),
+                    path("any/", consumers.AnyThreadNotes.as_asgi()),
                     path("trio/", consumers.ThreadNotes.as_asgi()),
                     path("group/", consumers.GroupNotes.as_asgi()),
                 ]

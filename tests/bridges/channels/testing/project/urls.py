@@ -3,6 +3,7 @@
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
+from .notes.consumers import write
 from .notes.models import Note
 
 
@@ -16,4 +17,13 @@ async def count_asynchronously(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(await Note.objects.acount()))
 
 
-urlpatterns = [path("count/", count), path("acount/", count_asynchronously)]
+def write_and_count(request: HttpRequest) -> HttpResponse:
+    """Write one down, and count."""
+    return HttpResponse(str(write("by a view")))
+
+
+urlpatterns = [
+    path("count/", count),
+    path("acount/", count_asynchronously),
+    path("write/", write_and_count),
+]

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from channels.testing import HttpCommunicator, WebsocketCommunicator
 from django.db import connection
-from tests.bridges.channels.testing.project.asgi import application
+from tests.bridges.channels.testing.project.asgi import application, stock_pages
 from tests.bridges.channels.testing.project.notes.models import Note
 from websockets.sync.client import connect
 
@@ -84,6 +84,45 @@ async def test_virtual(url: str) -> None:
     await Note.objects.acreate(text="mine")
     assert await tell(url, "theirs", "again") == ["2", "3"]
     await asyncio.sleep(3600)
+
+
+async def ask_django_itself() -> list[bytes]:
+    """Ask Django's own handler, which takes a thread of asgiref's for each request."""
+    answers = []
+    for path in ("/count/", "/acount/", "/write/", "/count/"):
+        headers = [(b"host", b"testserver")]
+        request = HttpCommunicator(stock_pages, "GET", path, headers=headers)
+        answers.append((await request.get_response(timeout=20))["body"])
+        await request.wait(timeout=20)
+    return answers
+
+
+@pytest.mark.asyncio
+async def test_asyncio_with_djangos_own_handler() -> None:
+    await Note.objects.acreate(text="mine")
+    assert await ask_django_itself() == [b"1", b"1", b"2", b"2"]
+    assert await Note.objects.acount() == 2
+
+
+@pytest.mark.trio
+async def test_trio_with_djangos_own_handler() -> None:
+    await database_sync_to_async(Note.objects.create)(text="mine")
+    assert await ask_django_itself() == [b"1", b"1", b"2", b"2"]
+    assert await database_sync_to_async(count)() == 2
+
+
+@virtual_time
+async def test_virtual_with_djangos_own_handler() -> None:
+    await Note.objects.acreate(text="mine")
+    assert await ask_django_itself() == [b"1", b"1", b"2", b"2"]
+
+
+@pytest.mark.asyncio
+async def test_asyncio_in_any_thread() -> None:
+    await Note.objects.acreate(text="mine")
+    assert await database_sync_to_async(count, thread_sensitive=False)() == 1
+    assert await tell("/any/", "theirs", "theirs", "again") == ["2", "-1", "3"]
+    assert await Note.objects.acount() == 3
 
 
 @pytest.mark.parametrize("run", [lambda main: asyncio.run(main()), trio.run])

@@ -46,6 +46,15 @@ class AsyncNotes(AsyncWebsocketConsumer):
         await self.send(str(written))
 
 
+class AnyThreadNotes(AsyncWebsocketConsumer):
+    """Uses the ORM in whatever thread."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Write it down."""
+        written = await database_sync_to_async(write, thread_sensitive=False)(str(text_data))
+        await self.send(str(written))
+
+
 class ThreadNotes(AsyncWebsocketConsumer):
     """Uses the ORM from trio."""
 

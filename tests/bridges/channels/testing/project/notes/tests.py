@@ -1,6 +1,7 @@
 """What users write with Django's own test cases."""
 
 from typing import Any
+from urllib.request import urlopen
 
 from asgiref.sync import async_to_sync, sync_to_async
 from channels.testing import (
@@ -10,7 +11,7 @@ from channels.testing import (
 )
 from django.db import connection, transaction
 from django.test import TestCase, TransactionTestCase
-from tests.bridges.channels.testing.project.asgi import application
+from tests.bridges.channels.testing.project.asgi import application, stock_pages
 from websockets.sync.client import connect
 
 from greenroom.bridges.channels.layers import get_channel_layer
@@ -40,6 +41,20 @@ class Mixin:
             request = HttpCommunicator(application, "GET", path, headers=host)
             assert (await request.get_response(timeout=20))["body"] == b"3"
             await request.wait()
+
+    async def test_djangos_own_handler(self) -> None:
+        """Django's own `get_asgi_application`."""
+        await Note.objects.acreate(text="mine")
+        for path, answer in (("/count/", b"1"), ("/acount/", b"1"), ("/write/", b"2")):
+            host = [(b"host", b"testserver")]
+            request = HttpCommunicator(stock_pages, "GET", path, headers=host)
+            assert (await request.get_response(timeout=20))["body"] == answer
+            await request.wait(timeout=20)
+        assert await Note.objects.acount() == 2
+
+    def test_djangos_own_handler_by_async_to_sync(self) -> None:
+        """From a sync test."""
+        async_to_sync(self.test_djangos_own_handler)()
 
     async def test_sync(self) -> None:
         """A sync consumer."""
@@ -119,3 +134,29 @@ class Live(ChannelsLiveServerTestCase):  # type: ignore[misc]
         with connect(self.live_server_ws_url + path, origin=self.live_server_url) as socket:
             socket.send("theirs")
             assert socket.recv(timeout=20) == answer
+
+
+class LiveWithDjangosOwnHandler(ChannelsLiveServerTestCase):  # type: ignore[misc]
+    """With a server of Django's own `get_asgi_application`, whose threads are asgiref's."""
+
+    @classmethod
+    def get_application(cls) -> Any:
+        """Serve no consumers."""
+        return stock_pages
+
+    def test_pages(self) -> None:
+        """Views see what the test has written, and the test what they have."""
+        for number in (1, 2):
+            Note.objects.create(text=f"mine {number}")
+            for path in ("/count/", "/acount/"):
+                assert self.ask(path) == str(number)
+        assert self.ask("/write/") == "3"
+        assert Note.objects.count() == 3
+
+    test_pages_again = test_pages
+
+    def ask(self, path: str) -> str:
+        """Give what a page says."""
+        with urlopen(self.live_server_url + path, timeout=20) as response:
+            text: str = response.read().decode()
+        return text
