@@ -105,3 +105,40 @@ def test_layer_is_given_as_it_is_to_code_on_asyncio() -> None:
         assert layer_for_here(remote) is remote
 
     asyncio.run(main())
+
+
+def test_trio_code_on_the_loop_of_a_server_uses_the_layer_on_that_loop() -> None:
+    remote = Remote()
+
+    class Consumer(AsyncConsumer):
+        greenroom_flavour = "trio"
+
+        async def test_connect(self, message: dict[str, Any]) -> None:
+            await self.channel_layer.send("a", {"type": "x"})
+            with trio.move_on_after(0):
+                await self.channel_layer.receive("b")
+            await self.send({"type": "sent"})
+            raise StopConsumer
+
+    async def new_channel() -> str:
+        return "own"
+
+    remote.new_channel = new_channel  # type: ignore[attr-defined]
+    channel_layers.set("default", remote)
+    sent: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        messages.put_nowait({"type": "test.connect"})
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await Consumer.as_asgi()({"type": "test"}, messages.get, send)
+        assert remote.loops == {loop}
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+    assert sent == [{"type": "sent"}]
+    assert remote.ended == ["own"]
