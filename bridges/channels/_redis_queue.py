@@ -26,6 +26,8 @@ import uuid
 from collections.abc import Coroutine
 from contextlib import suppress
 from enum import Enum
+from functools import cache
+from inspect import Parameter, signature
 from itertools import count
 from typing import Any, Final, NamedTuple, final
 from weakref import WeakSet
@@ -150,6 +152,13 @@ def _why_not(layer: Any, base: type) -> str | None:
         if name in vars(layer) or getattr(cls, name) is not getattr(base, name)
     ]
     return f"overrides {', '.join(overridden)}" if overridden else None
+
+
+@cache
+def _names_command(pool: type[Any]) -> tuple[str, ...]:
+    """Give the arguments of `get_connection`: until redis-py 5.3 it has to be told what for."""
+    command = signature(pool.get_connection).parameters.get("command_name")
+    return ("BZPOPMIN",) if command is not None and command.default is Parameter.empty else ()
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, object]) -> None:
@@ -296,22 +305,22 @@ class Pop:
 
     async def _ask(self, command: tuple[Any, ...]) -> Popped | None:
         self._step = Step.CONNECTING
-        async with self._server.client() as client:  # one connection of the layer's pool
+        pool = self._server.connection_pool
+        connection = await pool.get_connection(*_names_command(type(pool)))
+        try:
             self._step = Step.ASKED
             self._watch(TICK)
-            try:
-                # Not by a method of the client, which would ask again after a failure, in secret.
-                await client.connection.send_command(*command)
-                answer = await client.connection.read_response(
-                    disable_decoding=True, timeout=FOREVER
-                )
-            except asyncio.CancelledError:
-                if self._ticks < TICKS:
-                    raise
-                raise ConnectionError("the server of the channel layer does not answer") from None
-            finally:
-                self._step = Step.ANSWERED
-                self._stop_watching()
+            # Not by a method of the client, which would ask again after a failure, in secret.
+            await connection.send_command(*command)
+            answer = await connection.read_response(disable_decoding=True, timeout=FOREVER)
+        except asyncio.CancelledError:
+            if self._ticks < TICKS:
+                raise
+            raise ConnectionError("the server of the channel layer does not answer") from None
+        finally:
+            self._step = Step.ANSWERED
+            self._stop_watching()
+            await pool.release(connection)
         return self._read(answer)
 
     def _read(self, answer: Any) -> Popped | None:
