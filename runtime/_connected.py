@@ -1,7 +1,7 @@
 """What the scopes of one connection have in common: whom they write to, and when to wait."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -10,6 +10,10 @@ from .scopes import ScopeActor
 
 if TYPE_CHECKING:
     from ._connection import Connection
+
+
+# For logs only, as nginx has it: there is no client to see it.
+CLIENT_CLOSED_REQUEST: Final = 499
 
 
 class ConnectedScope(ScopeActor):

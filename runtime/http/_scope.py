@@ -4,10 +4,10 @@
 and the connection.
 """
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 from ...actors import ExitReason, Killed, Normal, Shutdown
-from .._connected import ConnectedScope
+from .._connected import CLIENT_CLOSED_REQUEST, ConnectedScope
 from .._errors import ClientDisconnected
 from .._types import App, Message, Scope
 from ..scopes import EVENTS, logger
@@ -16,10 +16,6 @@ from ._responses import CONTINUE, ResponseWriter
 
 if TYPE_CHECKING:
     from .._connection import Connection
-
-
-# For logs only, as nginx has it: there is no client to see it.
-CLIENT_CLOSED_REQUEST: Final = 499
 
 
 @final

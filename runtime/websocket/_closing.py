@@ -32,6 +32,15 @@ def may_travel(code: int) -> bool:
     return code in _REGISTERED or 3000 <= code <= 4999
 
 
+def refusal_status(code: int) -> int:
+    """Give the HTTP status for a client that waits for its handshake, in place of `code`.
+
+    >>> refusal_status(RESTART), refusal_status(INTERNAL_ERROR)
+    (503, 500)
+    """
+    return 503 if code in (RESTART, TRY_AGAIN_LATER) else 500
+
+
 def pack_close(code: int, reason: str = "") -> bytes:
     """Make the payload of a close frame.
 

@@ -6,11 +6,11 @@
 from typing import TYPE_CHECKING, final
 
 from ...actors import Crash, ExitReason, Normal
-from .._connected import ConnectedScope
+from .._connected import CLIENT_CLOSED_REQUEST, ConnectedScope
 from .._errors import ClientDisconnected, LocalProtocolError
 from .._types import App, Message, Scope
 from ..scopes import EVENTS
-from ._closing import NORMAL, RESTART
+from ._closing import INTERNAL_ERROR, NORMAL, RESTART, refusal_status
 from ._session import WebSocketSession
 from ._states import State
 
@@ -44,12 +44,18 @@ class WebSocketScope(ConnectedScope):
 
     def client_left(self) -> None:
         """Queue `websocket.disconnect`, unless one is there already."""
+        connecting = self.session.state is State.CONNECTING
         for message in self.session.receive_eof():
             self._deliver(message)
+            if connecting:
+                self._log("reject", CLIENT_CLOSED_REQUEST)
 
     def close(self, code: int, reason: str = "") -> None:
         """Close from the server's side, and tell the application."""
+        connecting = self.session.state is State.CONNECTING
         data, messages = self.session.fail(code, reason)
+        if connecting:
+            self._log("reject", refusal_status(code))
         for message in messages:
             self._deliver(message)
         self._transport.write(data)
@@ -119,9 +125,14 @@ class WebSocketScope(ConnectedScope):
         if self._transport.closed:
             return
         crashed = isinstance(reason, Crash) and not isinstance(reason.error, ClientDisconnected)
-        if crashed or self.session.state in (State.CONNECTING, State.DENYING):
+        state = self.session.state
+        if crashed or state in (State.CONNECTING, State.DENYING):
+            if state is State.CONNECTING:
+                self._log("reject", refusal_status(INTERNAL_ERROR))
+            elif state is State.OPEN:
+                self._log("close", INTERNAL_ERROR)
             self._transport.write(self.session.crash())
             self._settle()
-        elif self.session.state is State.OPEN:
+        elif state is State.OPEN:
             self.close(NORMAL if isinstance(reason, Normal) else RESTART)
         self._connection.resume()  # so that the peer's answer to the close is seen

@@ -13,7 +13,7 @@ from typing import Final, final
 from .._errors import ClientDisconnected, LocalProtocolError, UnexpectedMessage
 from .._types import Message
 from ..http import RequestHead, ResponseWriter, error_response
-from ._closing import ABNORMAL, INTERNAL_ERROR, NORMAL, RESTART, TRY_AGAIN_LATER
+from ._closing import ABNORMAL, INTERNAL_ERROR, NORMAL, refusal_status
 from ._events import Close, Event, Fault, Ping, Pong
 from ._frames import (
     BINARY,
@@ -206,8 +206,7 @@ class WebSocketSession:
         """
         data = b""
         if self.state is State.CONNECTING:
-            status = 503 if code in (RESTART, TRY_AGAIN_LATER) else 500
-            data = error_response(status, headers=self._default_headers)
+            data = error_response(refusal_status(code), headers=self._default_headers)
         elif self.state is State.DENYING and self._response is not None:
             data = self._response.fail()  # a 500 if nothing of the denial has left yet
         elif self.state is State.OPEN:

@@ -9,7 +9,7 @@ import trio_websocket
 from tests.runtime.serving import RawClient, StartSite, open_websocket, site_starter
 from websockets.sync.client import connect as connect_with_websockets
 
-from greenroom.runtime import Message, Receive, Scope, Send, WebSocketLimits
+from greenroom.runtime import Access, Message, Receive, Scope, Send, WebSocketLimits
 
 ACCEPT = {"type": "websocket.accept"}
 
@@ -540,3 +540,42 @@ async def test_cancelling_the_server_closes_with_1012_too() -> None:
                 frame = await client.receive_all()
     assert frame[0] == 0x88
     assert int.from_bytes(frame[2:4], "big") == 1012
+
+
+@pytest.mark.parametrize(
+    ("path", "steps"),
+    [
+        ("/at-once", [("reject", 500)]),
+        ("/accepted", [("accept", 101), ("close", 1011)]),
+        ("/late", [("reject", 503)]),
+        ("/left", [("reject", 499)]),
+    ],
+)
+async def test_websocket_that_fails_is_told_once(
+    path: str,
+    steps: list[tuple[str, int]],
+    start_site: StartSite,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def crash(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.set()
+        await receive()
+        match scope["path"]:
+            case "/accepted":
+                await send({"type": "websocket.accept"})
+            case "/late" | "/left":
+                await receive()
+        raise RuntimeError("crash")
+
+    asked = trio.Event()
+    told: list[Access] = []
+    site = await start_site(crash, on_access=told.append)
+    client = site.connect_in_memory()
+    await client.send(upgrade(path))
+    await asked.wait()
+    if path != "/left":
+        await client.receive_all()
+    await client.stream.aclose()
+    while site.server.connections or site.server.scopes:
+        await trio.testing.wait_all_tasks_blocked()
+    assert [(access.step, access.status) for access in told] == [("handshake", 0), *steps]
