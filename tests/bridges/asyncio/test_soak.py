@@ -12,6 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from greenroom.bridges.asyncio import HostedLoop, OuterLoop, call_app, open_hosted_loop
 from greenroom.bridges.threads import Lease, ThreadPool, call_home, run_sync
+from greenroom.runtime import speaks
 
 ACTORS = 30
 SECONDS = 1.5
@@ -97,11 +98,29 @@ class Chaos:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_whatever_is_cancelled_whenever_nothing_hangs_and_nothing_is_left(seed: int) -> None:
+    await soak(seed)
+
+
+def test_nor_does_it_where_trio_is_the_guest_of_another_servers_loop() -> None:
+    @speaks("trio")
+    async def app(scope: object, receive: object, send: object) -> None:
+        await soak(3)
+
+    async def main() -> None:
+        await call_app(app, {}, nothing, nothing)  # type: ignore[arg-type]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert not trio.lowlevel.in_trio_run()
+
+    asyncio.run(main())
+
+
+async def nothing(*_: object) -> dict[str, object]:
+    return {}
+
+
+async def soak(seed: int) -> None:
     pool = ThreadPool(4, name="soak")
     counts: Counter[str] = Counter()
-
-    async def nothing(*_: object) -> dict[str, object]:
-        return {}
 
     async def actor() -> None:
         while trio.current_time() < end:
@@ -111,6 +130,7 @@ async def test_whatever_is_cancelled_whenever_nothing_hangs_and_nothing_is_left(
             counts["cancelled"] += scope.cancelled_caught
 
     async with open_hosted_loop() as loop:
+        before = asyncio.all_tasks(loop.loop)
         chaos = Chaos(seed, loop, pool)
         complaints: list[object] = []
         loop.set_exception_handler(lambda _loop, context: complaints.append(context))
@@ -119,7 +139,7 @@ async def test_whatever_is_cancelled_whenever_nothing_hangs_and_nothing_is_left(
             async with trio.open_nursery() as nursery:
                 for _ in range(ACTORS):
                     nursery.start_soon(actor)
-        assert asyncio.all_tasks(loop.loop) == set()
+        assert asyncio.all_tasks(loop.loop) == before
         assert complaints == []
         with trio.fail_after(10):
             assert await run_sync(int, pool=pool) == 0

@@ -64,6 +64,10 @@ class Mixin:
         """An async consumer."""
         await self.tell("/async/")
 
+    async def test_trio(self) -> None:
+        """A consumer written for trio."""
+        await self.tell("/trio/")
+
     @virtual_time
     async def test_virtual(self) -> None:
         """In virtual time."""
