@@ -310,11 +310,11 @@ def test_nobody_waits_for_an_application_that_has_ended(run: Run) -> None:
 
 
 async def ask_and_answer(scope: Any, receive: Any, send: Any) -> None:
-    """An application that is slow, or never answers."""
+    """An application that is slow, until it is told to go on, or never answers."""
     while True:
         message = await receive()
         if message["type"] == "slow":
-            await asyncio.sleep(0.05)
+            assert await receive() == {"type": "go on"}
         await send(message) if message["type"] != "never" else None
 
 
@@ -367,6 +367,7 @@ def test_without_destructive_timeouts_the_application_goes_on(
             await communicator.wait(timeout=0.01)
         await communicator.send_input({"type": "slow"})
         assert await communicator.receive_nothing(timeout=0.001)
+        await communicator.send_input({"type": "go on"})
         assert await communicator.receive_output(timeout=10) == {"type": "slow"}
         assert not communicator.future.done()
         communicator.stop()
@@ -397,11 +398,12 @@ def test_tasks_of_a_test_that_wait_at_once_get_one_message_each(run: Run) -> Non
 
         async def ask() -> None:
             assert await communicator.receive_nothing(timeout=0.01)  # the others wait by now
-            await communicator.send_input(fast)
-            await communicator.send_input(slow)
+            for message in (fast, slow, {"type": "go on"}):
+                await communicator.send_input(message)
 
         receive = partial(communicator.receive_output, timeout=10)
-        assert await together(receive, receive, ask) in ([fast, None, slow], [None, fast, slow])
+        came = await together(receive, receive, ask)
+        assert [message for message in came if message] == [fast, slow]
 
         with pytest.raises(TimeoutError, match="nothing within"):
             await communicator.receive_output(timeout=0.01)
@@ -644,6 +646,8 @@ def test_a_test_may_end_while_its_application_runs(
             ended.append("sync")
 
     kept = []
+    gc.collect()  # what other tests have left behind, and its log
+    caplog.clear()
 
     async def main() -> None:
         for app in (Consumer, Blocking):
@@ -721,6 +725,8 @@ def test_a_crash_that_no_line_of_a_trio_test_has_noticed_is_logged(
         communicator.future.add_done_callback(lambda _future: ended.set())
         await ended.wait()
 
+    gc.collect()  # what other tests have left behind, and its log
+    caplog.clear()
     trio.run(main)
     gc.collect()
     (record,) = caplog.records

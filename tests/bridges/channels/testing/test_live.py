@@ -213,7 +213,6 @@ def test_what_is_no_application_is_not_served(given: Any, told: str) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_live_server, "START_WITHIN", 0.3)
     monkeypatch.setattr(_live_server, "STOP_WITHIN", 0.2)
     monkeypatch.setattr(_live_server, "MARGIN", 0.2)
     yield
@@ -251,8 +250,10 @@ def test_a_handler_that_does_not_end_is_named_and_does_not_hold_up_the_tests(
 
 
 def test_an_application_that_never_says_that_it_has_started_is_not_waited_for(
-    impatient: None,
+    impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_live_server, "START_WITHIN", 0.3)
+
     class Live(Case):
         @classmethod
         def get_application(cls) -> Any:
