@@ -1,4 +1,4 @@
-"""Code written for asyncio, hosted in a trio program.
+"""Code written for asyncio, hosted in a trio program; and trio's, as a guest of an asyncio loop.
 
 A task belongs to the scope (the request, the WebSocket) in whose code it was created: when the
 scope ends, it is cancelled, and a warning names it. What an installed library creates for

@@ -1,11 +1,11 @@
 """Awaiting an ASGI application in the flavour it speaks, from the flavour that runs.
 
-| running         | it speaks trio        | it speaks asyncio | it speaks both |
-| --------------- | --------------------- | ----------------- | -------------- |
-| trio            | await                 | hosted loop, task | await          |
-| hosted loop     | trio task             | await             | await          |
-| another loop    | guest run, trio task  | await             | await          |
-| trio, as guest  | await                 | that loop, task   | await          |
+| running      | it speaks trio       | it speaks asyncio | it speaks both |
+| ------------ | -------------------- | ----------------- | -------------- |
+| trio         | await                | hosted loop, task | await          |
+| hosted loop  | trio task            | await             | await          |
+| another loop | guest run, trio task | await             | await          |
+| a guest run  | await                | its loop, task    | await          |
 """
 
 import asyncio
