@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 import traceback
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -39,6 +40,7 @@ from ..asyncio import call_app, serve
 # Seconds, as with `greenroom run --reload`. Long enough for consumers to say goodbye, short
 # enough to save a file again.
 STOP_WITHIN: Final = 3.0
+LOOK_UP: Final = 0.1
 MARGIN: Final = 1.0  # seconds beyond, for what only takes a moment
 
 logger = logging.getLogger("django.server")
@@ -99,8 +101,13 @@ class DevelopmentServer:
         except trio.RunFinishedError:
             return
         seconds = self._config.graceful_timeout + MARGIN
-        if not self._ended.wait(seconds):
-            logger.warning("The server did not end within %g seconds.", seconds)
+        deadline = time.monotonic() + seconds
+        # Now and then the thread looks up: the handler of a signal that came just before it
+        # began to wait, and was to hurry the server, would run at the end of the wait.
+        while not self._ended.wait(LOOK_UP):
+            if time.monotonic() > deadline:
+                logger.warning("The server did not end within %g seconds.", seconds)
+                return
 
     def hurry(self) -> None:
         """Let the stop wait for nobody any more; callable by a signal's handler."""
