@@ -21,6 +21,7 @@ from asgiref.sync import async_to_sync
 from hypothesis import given
 from hypothesis import strategies as st
 
+from greenroom.actors import Actor, ActorRef, ChildSpec, open_actor_system
 from greenroom.bridges.asyncio import (
     NoHostedLoop,
     OuterLoop,
@@ -582,6 +583,36 @@ def test_a_cancelled_scope_waits_for_its_thread() -> None:
         await asyncio.wait([task])
         assert task.cancelled()
         assert seen == ["over"]
+
+    asyncio.run(main())
+
+
+def test_actors_live_there_and_are_told_from_asyncio_and_from_threads(way: str) -> None:
+    async def main() -> None:
+        told: asyncio.Queue[str] = asyncio.Queue()
+
+        class Listener(Actor[str]):
+            async def receive(self, message: str) -> None:
+                told.put_nowait(message)
+                if message == "stop":
+                    self.ctx.stop()
+
+        refs: asyncio.Queue[ActorRef[str]] = asyncio.Queue()
+
+        async def keep_actor() -> None:
+            async with open_actor_system("house") as system:
+                ref = system.spawn(ChildSpec("listener", Listener))
+                refs.put_nowait(ref)
+                await run_sync(call_home, ref.tell, "from a thread")
+                await ref.join()
+
+        task = asyncio.create_task(Client().call(of_trio(keep_actor)))
+        ref = await refs.get()
+        ref.tell("from asyncio")
+        assert {await told.get(), await told.get()} == {"from a thread", "from asyncio"}
+        ref.tell("stop")
+        await task
+        assert left() == []
 
     asyncio.run(main())
 
