@@ -71,6 +71,8 @@ async def live_pinned(consumer: "AsyncConsumer", live: Callable[[], Awaitable[ob
             token = pinned_thread.set(lease)
             consumer._thread = lease
             try:
+                if consumer.scope.get("type") == "channel":
+                    lease.reserve()  # a job that it has not taken yet can be another one's
                 await live()
             finally:
                 consumer._thread = None

@@ -56,7 +56,7 @@ class Line:
         self._outage = outage
         self._waiter: Waiter | None = None
         scope = {"type": "channel", "channel": channel}
-        self._seats = [Seat(crew, channel, scope, self._wake) for _ in range(size)]
+        self._seats = [Seat(crew, channel, scope, self._wake, self._pass_on) for _ in range(size)]
 
     async def run(self, receive: Receive) -> None:
         """Take messages until the crew stops, or until cancelled.
@@ -82,6 +82,15 @@ class Line:
         """Give the first that may handle a message now; else the one that may soonest."""
         now = current_time()
         return min(self._seats, key=lambda seat: (not seat.free, max(seat.resume_at, now)))
+
+    def _pass_on(self, messages: list[Message]) -> bool:
+        """Hand the messages of a seat that can have no thread to those that may have one."""
+        others = [seat for seat in self._seats if seat.lives]
+        if not others:
+            return False
+        for message in messages:
+            min(others, key=lambda seat: (not seat.free, seat.load)).put_nowait(message)
+        return True
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -30,8 +30,9 @@ from ...runtime._types import App, Message, Scope, Send
 from ...runtime.scopes import BUDGET, EVENTS, ScopeActor
 from ..asyncio import HostedScope, TaskCancelled, call_app, current_hosted_loop, wait_mailbox
 from ..asyncio._tasks import run_owner
+from ..threads import NoThreadToPin
 from ._intake import let_others_run
-from ._worker_tasks import Cancel, Start, current_time, is_cancelled
+from ._worker_tasks import Cancel, Start, current_time, is_cancelled, sleep
 from .exceptions import StopConsumer
 
 # Between instances of which each failed at its first message. Not longer, since a layer
@@ -76,6 +77,18 @@ class Crew:
         self.max_instances = max_instances
         self.seats: list[Seat] = []
         self.stopping = False
+        self._told_of_threads = False
+
+    def tell_of_threads(self, seat: "Seat", error: NoThreadToPin) -> None:
+        """Log once that there are fewer threads to pin than instances are wanted."""
+        if not self._told_of_threads:
+            self._told_of_threads = True
+            logger.error(
+                "%s has no thread for another consumer that is pinned, so its messages are left "
+                "to those that have one, or wait: %s",
+                describe(seat.scope),
+                error,
+            )
 
     def running(self) -> list["Seat"]:
         """Give the seats in which an instance lives."""
@@ -122,10 +135,16 @@ class Seat:
         key: what it is known by, such as its channel's name.
         scope: what each instance is called with, in a copy.
         on_free: called when a message could be put that is handled at once.
+        pass_on: hands messages on that it has no thread for, and tells whether it could.
     """
 
     def __init__(
-        self, crew: Crew, key: Any, scope: Scope, on_free: Callable[[], object] = lambda: None
+        self,
+        crew: Crew,
+        key: Any,
+        scope: Scope,
+        on_free: Callable[[], object] = lambda: None,
+        pass_on: Callable[[list[Message]], bool] = lambda _: False,
     ) -> None:
         self.key = key
         self.scope = scope
@@ -135,6 +154,7 @@ class Seat:
         self.cancel: Cancel = lambda: None
         self._crew = crew
         self._on_free = on_free
+        self._pass_on = pass_on
         self._instance: Instance | None = None
         self._waiting: list[Message] = []  # for the next instance
         self._given: list[Message] = []  # to this one, since it last asked for more
@@ -149,6 +169,16 @@ class Seat:
     def free(self) -> bool:
         """Whether a message could be put that is handled at once."""
         return self.state is not State.BUSY
+
+    @property
+    def lives(self) -> bool:
+        """Whether there is an instance."""
+        return self._instance is not None
+
+    @property
+    def load(self) -> int:
+        """How many messages it was given that it has not handled yet."""
+        return len(self._given)
 
     def put_nowait(self, message: Message) -> None:
         """Hand over one message, which waits here if the instance is busy."""
@@ -203,6 +233,9 @@ class Seat:
             self._instance = None
             while instance.mailbox.depth(EVENTS):
                 self._waiting.append(instance.mailbox.get_nowait_from(EVENTS))
+        if isinstance(error, NoThreadToPin) and self._waiting == self._given:
+            await self._wait_for_thread(error)
+            return
         if not instance.has_asked and self._waiting == self._given:
             del self._waiting[0]  # it has not even looked at its message, nor would the next
         begun = self._given[: len(self._given) - len(self._waiting)]
@@ -215,6 +248,16 @@ class Seat:
             if self._failures > 1:
                 self.resume_at = current_time() + PAUSES.pause(self._failures - 1, random())
             await self._crew.report(error, self, begun[-1] if begun else None)
+
+    async def _wait_for_thread(self, error: NoThreadToPin) -> None:
+        """Lose nothing of what it was given while no thread can be pinned for an instance."""
+        self._crew.tell_of_threads(self, error)
+        self.resume_at = current_time() + PAUSES.longest
+        if self._pass_on(self._waiting):
+            self._waiting.clear()
+            self._given.clear()
+        else:
+            await sleep(PAUSES.longest)
 
 
 @final

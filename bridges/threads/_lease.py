@@ -59,6 +59,7 @@ class Lease(Executor):
         "_offered",
         "_pinned",
         "_pool",
+        "_reserved",
         "_taken",
         "_used",
     )
@@ -73,6 +74,7 @@ class Lease(Executor):
         self._pool = default_pool() if pool is None else pool
         self._around = around
         self._pinned = pinned
+        self._reserved = False  # by `pin`
         self._fresh = True  # `around` is due before the next call
         self._used = False
         self._jobs: SimpleQueue[Job | None] | None = None  # None until a thread is asked for
@@ -96,6 +98,13 @@ class Lease(Executor):
     ) -> None:
         if self._offered is not None:
             self._offered.withdraw()
+        try:
+            await self._end()
+        finally:
+            if self._reserved:
+                self._pool.unpin()
+
+    async def _end(self) -> None:
         jobs = self._jobs
         if jobs is None:
             self._closed = True
@@ -108,8 +117,6 @@ class Lease(Executor):
         finally:
             self._closed = True
             jobs.put(None)
-            if self._pinned:
-                self._pool.unpin()
 
     def _hand_on(self, jobs: "SimpleQueue[Job | None]") -> None:
         """Have what was asked for, by a task that outlives the block, run elsewhere."""
@@ -119,6 +126,16 @@ class Lease(Executor):
                 job = jobs.get_nowait()
                 if isinstance(job, _Item):
                     job.run_in(self._pool, self._around)
+
+    def reserve(self) -> None:
+        """Pin a thread now instead of at the first call.
+
+        Raises:
+            NoThreadToPin: none would be left for others.
+        """
+        if not self._reserved:
+            self._pool.pin()
+            self._reserved = True
 
     async def refresh(self) -> None:
         """Leave `around` now, and enter it again before the next call; the thread stays."""
@@ -181,7 +198,7 @@ class Lease(Executor):
                 self._jobs.put(job)
         else:
             if self._pinned:
-                self._pool.pin()
+                self.reserve()
             self._jobs = SimpleQueue()
             self._jobs.put(job)
             self._pool.enqueue(self)

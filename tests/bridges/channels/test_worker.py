@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import threading
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -30,6 +31,7 @@ from greenroom.bridges.asyncio import open_hosted_loop
 from greenroom.bridges.channels.consumer import AsyncConsumer, SyncConsumer
 from greenroom.bridges.channels.layers import InMemoryChannelLayer, channel_layers
 from greenroom.bridges.channels.worker import Worker, serve_channels
+from greenroom.bridges.threads import Lease, ThreadPool
 from greenroom.runtime import speaks
 
 LOG = "greenroom.channels.worker"
@@ -876,3 +878,53 @@ def test_a_handler_that_raises_cancelled_by_itself_ends_its_instance_only(
         "ApplicationExited",
         "RuntimeError",
     ]
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadPool]:
+    """Three threads, of which two can be pinned, as those of the process."""
+    pool = ThreadPool(3, name="small")
+    monkeypatch.setattr("greenroom.bridges.threads._default._pool", pool)
+    yield pool
+    pool.close()
+
+
+@WORLDS
+@KINDS
+async def test_jobs_are_left_to_those_pinned_consumers_that_have_a_thread(
+    base: Any, layer_class: Any, world: str, pool: ThreadPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer, jobs = layer_class(), Jobs()
+    pinned: Any = type("Pinned", (recording(base, jobs),), {"pinned": True})
+    for number in range(12):
+        layer.put("jobs", job(number))
+    async with working(Worker(pinned.as_asgi(), ["jobs"], layer, concurrency=6), world):
+        await jobs.until_ended(12)
+    assert sorted(jobs.ended) == list(range(12))
+    assert len(jobs.instances) <= 2
+    assert "the application failed" not in caplog.text
+    assert pool.pinned == 0
+
+
+@pytest.mark.parametrize("base", [Asyncio, Trio, Sync])
+async def test_job_waits_until_there_is_a_thread_for_its_pinned_consumer(
+    base: Any,
+    pool: ThreadPool,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    layer, jobs = TrioLayer(), Jobs()
+    pinned: Any = type("Pinned", (recording(base, jobs),), {"pinned": True})
+    async with working(Worker(pinned.as_asgi(), ["jobs"], layer)):
+        async with Lease(pool, pinned=True) as first, Lease(pool, pinned=True) as second:
+            first.reserve()
+            second.reserve()
+            for number in range(3):
+                layer.put("jobs", job(number))
+            await trio.sleep(100)
+            assert not jobs.begun
+            assert layer.waiting("jobs") == 2
+        await jobs.until_ended(3)
+    assert jobs.ended == [0, 1, 2]
+    (line,) = lines(caplog)
+    assert line.startswith("channel jobs has no thread for another consumer that is pinned")
