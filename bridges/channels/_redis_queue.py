@@ -155,7 +155,7 @@ def _why_not(layer: Any, base: type) -> str | None:
 
 
 @cache
-def _names_command(pool: type[Any]) -> tuple[str, ...]:
+def _names_command(pool: Any) -> tuple[str, ...]:
     """Give the arguments of `get_connection`: until redis-py 5.3 it has to be told what for."""
     command = signature(pool.get_connection).parameters.get("command_name")
     return ("BZPOPMIN",) if command is not None and command.default is Parameter.empty else ()
