@@ -15,7 +15,6 @@ import trio
 
 from ..asyncio import current_hosted_loop
 from ..asyncio._lasting import lasting_hosted_loop
-from .layers import takes_subscriptions
 
 
 @final
@@ -34,13 +33,45 @@ class HostedLayer:
 
 
 async def _call(method: Any, *args: Any, **kwargs: Any) -> Any:
+    if not trio.lowlevel.in_trio_task():  # it was handed on, as to a thread's `async_to_sync`
+        return await method(*args, **kwargs)
     loop = current_hosted_loop() or await lasting_hosted_loop()
     return await loop.run_asyncio(partial(method, *args, **kwargs))
+
+
+def takes_subscriptions(layer: object) -> bool:
+    """Tell whether `layer` feeds mailboxes, in trio as in asyncio; one of somebody else does not.
+
+    Nor does a subclass of ours with a `receive` of its own, which is awaited instead. The
+    class is asked, as a layer may do what works on a running loop only when it is asked
+    for a name that it does not have.
+    """
+    for base in type(layer).__mro__:
+        if "subscribe" in vars(base):
+            return True
+        if "receive" in vars(base):
+            return False
+    return False
+
+
+def require_channel_name(layer: Any, name: str) -> None:
+    """Check that `layer`, if it says which it takes, takes `name` for a channel.
+
+    Raises:
+        TypeError: it does not.
+    """
+    if hasattr(type(layer), "require_valid_channel_name"):
+        layer.require_valid_channel_name(name)
 
 
 def layer_for_here(layer: Any) -> Any:
     """Give `layer`, or None, as it can be used in what runs here: trio or asyncio."""
     return HostedLayer(layer) if layer is not None and _is_hosted_here(layer) else layer
+
+
+def itself(layer: Any) -> Any:
+    """Give the layer that `layer_for_here` was given."""
+    return layer._layer if isinstance(layer, HostedLayer) else layer
 
 
 def method_for_here(layer: Any, method: Callable[..., Awaitable[Any]]) -> Any:

@@ -16,11 +16,11 @@ from ...runtime._types import Message
 from ...runtime.layers import Waiter
 from ..asyncio import current_hosted_loop
 from ..asyncio._lasting import lasting_hosted_loop
+from ._layers_of_others import takes_subscriptions
 from ._outages import Outage, receive_lastingly
 from ._redis_queue import queue_of
 from ._worker_seats import Crew, Seat
 from ._worker_tasks import current_time, wait_until
-from .layers import takes_subscriptions
 
 logger = logging.getLogger("greenroom.channels.worker")
 

@@ -43,7 +43,7 @@ from ._handlers import call_plain, find_handler, why_refused
 from ._handlers import get_handler_name as get_handler_name
 from ._incarnations import Incarnations, opts_in
 from ._intake import LAST, DirectIntake, Intake, PumpedIntake, open_pumps, source_of
-from ._layers_of_others import layer_for_here
+from ._layers_of_others import itself, layer_for_here, takes_subscriptions
 from ._outages import outage_of, receive_lastingly
 from ._outlet import DirectOutlet, Outlet, WrappedOutlet
 from ._threads import guarding, live_pinned
@@ -52,7 +52,7 @@ from ._words import note
 from .db import aclose_old_connections as aclose_old_connections
 from .db import database_sync_to_async as database_sync_to_async
 from .exceptions import StopConsumer
-from .layers import BaseChannelLayer, get_channel_layer, takes_subscriptions
+from .layers import BaseChannelLayer, get_channel_layer
 from .utils import await_many_dispatch as await_many_dispatch
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
@@ -121,7 +121,7 @@ class AsyncConsumer:
                 "again after a crash; to be restarted, a consumer's class says "
                 "restart = Restart.TRANSIENT, and the mark is for other applications"
             )
-        layer = get_channel_layer(self.channel_layer_alias)
+        layer = itself(get_channel_layer(self.channel_layer_alias))
         flavour = self.greenroom_flavour
         if flavour == "both" and layer is not None and not takes_subscriptions(layer):
             flavour = "asyncio"  # a layer of somebody else, who wrote it for asyncio

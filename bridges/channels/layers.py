@@ -14,6 +14,7 @@ from ...runtime.layers import InMemoryChannelLayer as InMemoryChannelLayer
 from ...runtime.layers import SyncLayer as SyncLayer
 from ...runtime.layers import copy_message
 from . import DEFAULT_CHANNEL_LAYER
+from ._layers_of_others import layer_for_here, takes_subscriptions
 from ._memberships import memberships_of
 from .exceptions import ChannelFull as ChannelFull
 from .exceptions import InvalidChannelLayerError as InvalidChannelLayerError
@@ -125,27 +126,13 @@ if hasattr(os, "register_at_fork"):
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | Any:
     """Give the layer with this alias, or None if the settings have none.
 
+    In a trio task one that was written for asyncio is given such that it can be awaited there.
     Typed as what every layer can do, or as Any: a wrong call is found, and a project whose
     settings have a layer need not ask whether it is None.
     """
     if alias in channel_layers.backends or alias in channel_layers:
-        return channel_layers[alias]
+        return layer_for_here(channel_layers[alias])
     return None
-
-
-def takes_subscriptions(layer: object) -> bool:
-    """Tell whether `layer` feeds mailboxes, in trio as in asyncio; one of somebody else does not.
-
-    Nor does a subclass of ours with a `receive` of its own, which is awaited instead. The
-    class is asked, as a layer may do what works on a running loop only when it is asked
-    for a name that it does not have.
-    """
-    for base in type(layer).__mro__:
-        if "subscribe" in vars(base):
-            return True
-        if "receive" in vars(base):
-            return False
-    return False
 
 
 def group_send_on_commit(

@@ -32,7 +32,7 @@ from ...runtime.layers import InMemoryChannelLayer, Waiter
 from ..asyncio import call_app
 from . import DEFAULT_CHANNEL_LAYER
 from ._ended_sessions import add_listener, group_of, listen_for_logouts, remove_listener
-from ._layers_of_others import layer_for_here
+from ._layers_of_others import itself, layer_for_here
 from ._outages import Outage, outage_of, receive_lastingly
 from ._worker_tasks import current_time, wait_until
 from .auth import load_user
@@ -186,7 +186,7 @@ class _Watch:
     def _layer(self) -> Any:
         """Give the layer by which other processes tell of logouts, if there is one."""
         alias = self._middleware.channel_layer_alias
-        layer = None if alias is None else get_channel_layer(alias)
+        layer = None if alias is None else itself(get_channel_layer(alias))
         if not hasattr(layer, "group_add") or isinstance(layer, InMemoryChannelLayer):
             return None  # an in-memory layer leads to no other process
         return layer

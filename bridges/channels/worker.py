@@ -37,6 +37,7 @@ from ...runtime._types import App, Message, Scope
 from ...runtime.flavours import Flavour
 from ..asyncio import open_hosted_loop
 from ..asyncio._lasting import lasting_hosted_loop
+from ._layers_of_others import itself, require_channel_name
 from ._outages import outage_of
 from ._worker_lines import Line, receiver_of
 from ._worker_seats import Crew, Seat, nobody_reads
@@ -173,10 +174,8 @@ class Worker:
             TypeError: one of `channels` is no name of a channel.
         """
         names = list(dict.fromkeys(self.channels))
-        check = getattr(self.channel_layer, "require_valid_channel_name", None)
-        if check is not None:
-            for name in names:
-                check(name)
+        for name in names:
+            require_channel_name(self.channel_layer, name)
         try:
             async with open_tasks() as start_timer:
                 async with open_tasks() as start:
@@ -331,6 +330,8 @@ async def serve_channels(
         ValueError: the settings have no channel layer, or `concurrency` is below 1.
         TypeError: one of `channels` is no name of a channel.
     """
-    worker = Worker(application, channels, layer or get_channel_layer(), concurrency=concurrency)
+    worker = Worker(
+        application, channels, itself(layer or get_channel_layer()), concurrency=concurrency
+    )
     task_status.started()
     await worker.handle()

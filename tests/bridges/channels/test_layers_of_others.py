@@ -6,13 +6,18 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from asgiref.sync import async_to_sync
 from tests.bridges.channels.serving import exchange
 
 from greenroom.bridges.asyncio import open_hosted_loop
-from greenroom.bridges.channels._layers_of_others import HostedLayer, layer_for_here
+from greenroom.bridges.channels._layers_of_others import HostedLayer, itself, layer_for_here
 from greenroom.bridges.channels.consumer import AsyncConsumer
 from greenroom.bridges.channels.exceptions import StopConsumer
-from greenroom.bridges.channels.layers import InMemoryChannelLayer, channel_layers
+from greenroom.bridges.channels.layers import (
+    InMemoryChannelLayer,
+    channel_layers,
+    get_channel_layer,
+)
 
 
 class Remote:
@@ -78,6 +83,17 @@ async def test_program_of_somebody_else_without_a_hosted_loop_gets_one() -> None
 async def test_layer_that_can_be_awaited_in_trio_is_given_as_it_is() -> None:
     for layer in (InMemoryChannelLayer(), InTrio(), None):
         assert layer_for_here(layer) is layer
+
+
+async def test_layer_of_the_settings_is_given_as_it_can_be_awaited_here() -> None:
+    remote = Remote()
+    channel_layers.set("default", remote)
+    layer = get_channel_layer()
+    await layer.send("a", {"type": "x"})
+    assert itself(layer) is remote
+    await trio.to_thread.run_sync(async_to_sync(layer.send), "a", {"type": "x"})
+    assert len(remote.loops) == 2
+    assert await trio.to_thread.run_sync(get_channel_layer) is remote
 
 
 def test_consumer_is_given_what_a_subclass_of_ours_receives() -> None:

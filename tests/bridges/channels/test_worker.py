@@ -880,6 +880,21 @@ def test_a_handler_that_raises_cancelled_by_itself_ends_its_instance_only(
     ]
 
 
+class AsksForLoop(AsyncioLayer):
+    """As the pub/sub layer of channels_redis, which looks for all that it has on its loop."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{name} is not on {asyncio.get_running_loop()}")
+
+
+@WORLDS
+async def test_worker_asks_a_layer_for_nothing_that_only_its_loop_knows(world: str) -> None:
+    layer, jobs = AsksForLoop(), Jobs()
+    layer.put("jobs", job(0))
+    async with working(Worker(recording(Asyncio, jobs).as_asgi(), ["jobs"], layer), world):
+        await jobs.until_ended(1)
+
+
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadPool]:
     """Three threads, of which two can be pinned, as those of the process."""

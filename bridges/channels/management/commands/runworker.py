@@ -29,6 +29,7 @@ from django.utils.autoreload import get_child_arguments
 from .....runtime.layers import InMemoryChannelLayer
 from .....runtime.reloading import Handover, Watch, run_reloading
 from ... import DEFAULT_CHANNEL_LAYER
+from ..._layers_of_others import require_channel_name
 from ...layers import InvalidChannelLayerError, channel_layers, get_channel_layer
 from ...routing import ChannelNameRouter, ProtocolTypeRouter, get_default_application
 from ...worker import GRACEFUL_TIMEOUT, Worker
@@ -186,12 +187,10 @@ class Command(BaseCommand):
         return layer
 
     def _check_name(self, channel: str) -> None:
-        check = getattr(self.channel_layer, "require_valid_channel_name", None)
-        if check is not None:
-            try:
-                check(channel)
-            except TypeError as error:
-                raise CommandError(f"{channel!r} is no name of a channel: {error}") from error
+        try:
+            require_channel_name(self.channel_layer, channel)
+        except TypeError as error:
+            raise CommandError(f"{channel!r} is no name of a channel: {error}") from error
 
 
 def without_consumer(application: Any, channels: Iterable[str]) -> list[str]:

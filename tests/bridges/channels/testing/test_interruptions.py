@@ -142,12 +142,6 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         await send(await receive())
 
 
-def app_for(run: Run, raised: Callable[[BaseException], App], error: BaseException) -> App:
-    if run is WORLDS["asyncio"] and raised is raised_in_trio:
-        pytest.skip("trio does not run")
-    return raised(error)
-
-
 def assert_ends_with(error: BaseException, run: Run, main: Main) -> None:
     with pytest.raises((type(error), BaseExceptionGroup)) as failure:
         run(main)
@@ -173,7 +167,7 @@ async def together(*calls: Main) -> None:
 def test_the_call_that_waits_raises_it(
     run: Run, raised: Callable[[BaseException], App], error: BaseException
 ) -> None:
-    app = app_for(run, raised, error)
+    app = raised(error)
 
     async def main() -> None:
         await WebsocketCommunicator(app, "/").connect(LONG)
@@ -185,7 +179,7 @@ def test_the_call_that_waits_raises_it(
 def test_calls_that_wait_for_other_applications_raise_it(
     run: Run, raised: Callable[[BaseException], App], error: BaseException
 ) -> None:
-    app = app_for(run, raised, error)
+    app = raised(error)
 
     async def main() -> None:
         one, two = (ApplicationCommunicator(echo, {"type": "websocket"}) for _ in range(2))
@@ -248,7 +242,7 @@ def test_a_test_that_waits_for_something_else_is_interrupted(
     run: Run, raised: Callable[[BaseException], App]
 ) -> None:
     error = KeyboardInterrupt("mine")
-    app = app_for(run, raised, error)
+    app = raised(error)
     cleaned_up = []
 
     async def main() -> None:
