@@ -306,7 +306,7 @@ class Pop:
     async def _ask(self, command: tuple[Any, ...]) -> Popped | None:
         self._step = Step.CONNECTING
         pool = self._server.connection_pool
-        connection = await pool.get_connection(*_names_command(type(pool)))
+        connection = await pool.get_connection(*_names_command(pool.__class__))
         try:
             self._step = Step.ASKED
             self._watch(TICK)

@@ -13,7 +13,12 @@ from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..django._shared_connections import borrowed
-from ..django.database import database_guard, refuse_blocking_queries, transactions_here
+from ..django.database import (
+    database_guard,
+    is_guarded,
+    refuse_blocking_queries,
+    transactions_here,
+)
 from ..threads import ExecutorThreads, run_sync, watched_loop
 from ._threads import pinned_thread
 
@@ -77,7 +82,8 @@ class DatabaseSyncToAsync(SyncToAsync[P, R]):
                 with watched_loop(loop) as watched:
                     return super().thread_handler(watched, *args, **kwargs)  # type: ignore[no-untyped-call]
             finally:
-                _close_old_connections(inherited)
+                # What a handler has begun it may go on with in its next call; its end is judged.
+                _close_old_connections(transactions_here() if is_guarded() else inherited)
 
 
 if TYPE_CHECKING:

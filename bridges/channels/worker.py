@@ -110,7 +110,7 @@ class Worker:
             raise ValueError(f"graceful_timeout must not be negative; it is {graceful_timeout!r}")
         self.application = application
         self.channels = channels
-        self.channel_layer = channel_layer
+        self.channel_layer = itself(channel_layer)
         self.max_applications = max_applications
         self.concurrency = concurrency
         self.graceful_timeout = graceful_timeout
@@ -330,8 +330,6 @@ async def serve_channels(
         ValueError: the settings have no channel layer, or `concurrency` is below 1.
         TypeError: one of `channels` is no name of a channel.
     """
-    worker = Worker(
-        application, channels, itself(layer or get_channel_layer()), concurrency=concurrency
-    )
+    worker = Worker(application, channels, layer or get_channel_layer(), concurrency=concurrency)
     task_status.started()
     await worker.handle()

@@ -12,6 +12,7 @@ Source: Django, "Databases", "Persistent connections".
 
 import logging
 import select
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Final
@@ -30,6 +31,7 @@ __all__ = [
     "BlockingQuery",
     "allow_blocking_queries",
     "database_guard",
+    "is_guarded",
     "refuse_blocking_queries",
     "transactions_here",
 ]
@@ -62,15 +64,29 @@ def database_guard(who: Callable[[], str] | None = None) -> Iterator[None]:
             if connection not in inherited and _was_hung_up(connection):
                 connection.close()
         _tidy(mine, inherited, who)
+        _here.guards += 1
         try:
             yield
         finally:
+            _here.guards -= 1
             _tidy(_connections(), inherited, who)
             if in_test():
                 # Left open, it would keep the test's database from being deleted.
                 for connection in _connections():
                     if connection not in inherited and not is_lent(connection):
                         connection.close()
+
+
+class _Here(threading.local):
+    guards = 0
+
+
+_here: Final = _Here()
+
+
+def is_guarded() -> bool:
+    """Tell whether a guard will look after the connections of this thread."""
+    return _here.guards > 0
 
 
 def transactions_here() -> list[BaseDatabaseWrapper]:

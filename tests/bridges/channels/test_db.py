@@ -524,6 +524,32 @@ async def test_pinned_consumers_handlers_are_guarded_one_by_one(
     assert await query(Log.objects.count) == 0
 
 
+class Calls(AsyncConsumer):
+    """A transaction over several calls, in one handler; `leave` forgets to end it."""
+
+    async def call(self, message: dict[str, Any]) -> None:
+        whole = transaction.atomic()
+        await database_sync_to_async(whole.__enter__)()
+        await database_sync_to_async(Log.objects.create)(type="kept")
+        await database_sync_to_async(whole.__exit__)(None, None, None)
+
+    async def leave(self, message: dict[str, Any]) -> None:
+        await database_sync_to_async(transaction.set_autocommit)(False)
+        await database_sync_to_async(Log.objects.create)(type="lost")
+
+    async def stop(self, message: dict[str, Any]) -> None:
+        raise StopConsumer
+
+
+def test_transaction_goes_on_over_the_calls_of_a_handler_and_no_further(
+    database: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange(Calls.as_asgi(), TEST, *({"type": kind} for kind in ("call", "leave", "call", "stop")))
+    assert [log.type for log in Log.objects.all()] == ["kept", "kept"]
+    (record,) = caplog.records
+    assert "was left open by Calls, test /, handling 'leave'" in record.getMessage()
+
+
 async def test_consumer_for_which_there_is_no_thread_to_pin_fails_and_says_why(
     pool: ThreadPool,
 ) -> None:
