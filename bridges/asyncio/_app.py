@@ -15,8 +15,8 @@ from typing import Any
 
 import trio
 
+from ...runtime import App, Receive, Scope, Send
 from ...runtime._errors import ApplicationExited
-from ...runtime._types import App, Receive, Scope, Send
 from ...runtime.flavours import flavour_of, speaks
 from ...runtime.restarting import carry_mark
 from ...runtime.scopes import ScopeActor

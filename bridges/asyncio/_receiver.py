@@ -7,7 +7,7 @@ from typing import final
 
 import trio
 
-from ...runtime._types import Message, Receive
+from ...runtime import Message, Receive
 from ._context import adopt_context
 from ._crossings import Crossings, await_call, wait_future
 from ._tasks import end_tasks

@@ -8,7 +8,7 @@ actor's own wake-up call resolves.
 import asyncio
 from typing import final
 
-from ...runtime._types import Message
+from ...runtime import Message
 from ...runtime.scopes import BUDGET, EVENTS, ScopeActor
 
 

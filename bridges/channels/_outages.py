@@ -22,11 +22,11 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from ...runtime._types import Message
+from ...runtime import Message
 from ..asyncio import HostedLoop, TaskCancelled
+from ._both_worlds import Cancel, current_time, is_cancelled, sleep
 from ._layer_failures import PAUSES, RATE, Failure, judge
 from ._rejoins import Following, Rejoins
-from ._worker_tasks import Cancel, current_time, is_cancelled, sleep
 
 STEADY: Final = 10.0  # seconds that a layer has to wait for messages to count as mended
 

@@ -32,7 +32,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, final
 from weakref import WeakSet
 
-from ...runtime._types import Message
+from ...runtime import Message
 
 THEIRS: Final = ("channels_redis.core", "RedisChannelLayer")
 

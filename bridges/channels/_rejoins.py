@@ -19,10 +19,10 @@ import trio
 
 from ...runtime.layers import Waiter
 from ..asyncio import TaskCancelled
+from ._both_worlds import current_time, is_cancelled, open_tasks, sleep, wait_until
 from ._layer_failures import PAUSES, RATE, is_mistake
 from ._layers_of_others import method_for_here
 from ._memberships import Member, Memberships, memberships_of
-from ._worker_tasks import current_time, is_cancelled, open_tasks, sleep, wait_until
 
 AT_ONCE: Final = 4  # calls: each may need a connection, of which a server allows so many
 

@@ -12,15 +12,15 @@ from typing import Any, final
 
 import trio
 
-from ...runtime._types import Message
+from ...runtime import Message
 from ...runtime.layers import Waiter
 from ..asyncio import current_hosted_loop
 from ..asyncio._lasting import lasting_hosted_loop
+from ._both_worlds import current_time, wait_until
 from ._layers_of_others import takes_subscriptions
 from ._outages import Outage, receive_lastingly
 from ._redis_queue import queue_of
 from ._worker_seats import Crew, Seat
-from ._worker_tasks import current_time, wait_until
 
 logger = logging.getLogger("greenroom.channels.worker")
 

@@ -24,15 +24,14 @@ from typing import Any, Final, final
 import trio
 
 from ...actors import Backoff, flatten
-from ...runtime import describe
+from ...runtime import App, Message, Scope, Send, describe
 from ...runtime._errors import instead_of_exit
-from ...runtime._types import App, Message, Scope, Send
 from ...runtime.scopes import BUDGET, EVENTS, ScopeActor
 from ..asyncio import HostedScope, TaskCancelled, call_app, current_hosted_loop, wait_mailbox
 from ..asyncio._tasks import run_owner
 from ..threads import NoThreadToPin
+from ._both_worlds import Cancel, Start, current_time, is_cancelled, sleep
 from ._intake import let_others_run
-from ._worker_tasks import Cancel, Start, current_time, is_cancelled, sleep
 from .exceptions import StopConsumer
 
 # Between instances of which each failed at its first message. Not longer, since a layer

@@ -9,12 +9,12 @@ from random import random
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ...actors import Backoff
-from ...runtime._types import Scope
+from ...runtime import Scope
 from ...runtime.layers._home import current_home
+from ._both_worlds import Cancel, Start, current_time, sleep
 from ._outages import outage_of
 from ._worker_lines import Line
 from ._worker_seats import Crew, Seat
-from ._worker_tasks import Cancel, Start, current_time, sleep
 
 if TYPE_CHECKING:
     from .worker import Worker

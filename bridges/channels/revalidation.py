@@ -31,10 +31,10 @@ from ...runtime.flavours import Flavour
 from ...runtime.layers import InMemoryChannelLayer, Waiter
 from ..asyncio import call_app
 from . import DEFAULT_CHANNEL_LAYER
+from ._both_worlds import current_time, wait_until
 from ._ended_sessions import add_listener, group_of, listen_for_logouts, remove_listener
 from ._layers_of_others import itself, layer_for_here
 from ._outages import Outage, outage_of, receive_lastingly
-from ._worker_tasks import current_time, wait_until
 from .auth import load_user
 from .db import database_sync_to_async
 from .layers import get_channel_layer

@@ -32,17 +32,16 @@ from typing import Any, ClassVar, Final
 
 import trio
 
-from ...runtime import describe, last_resort
-from ...runtime._types import App, Message, Scope
+from ...runtime import App, Message, Scope, describe, last_resort
 from ...runtime.flavours import Flavour
 from ..asyncio import open_hosted_loop
 from ..asyncio._lasting import lasting_hosted_loop
+from ._both_worlds import Start, open_tasks
 from ._layers_of_others import itself, require_channel_name
 from ._outages import outage_of
 from ._worker_lines import Line, receiver_of
 from ._worker_seats import Crew, Seat, nobody_reads
 from ._worker_shift import Shift
-from ._worker_tasks import Start, open_tasks
 from .layers import get_channel_layer
 
 __all__ = ["Worker", "serve_channels"]

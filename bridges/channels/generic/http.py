@@ -25,8 +25,7 @@ from collections.abc import Awaitable, Iterable
 from enum import Enum
 from typing import Any, Final, final
 
-from ....runtime import describe
-from ....runtime._types import Message, Send
+from ....runtime import Message, Send, describe
 from ....runtime.scopes import EVENTS
 from .._handlers import has_layer_handlers
 from .._intake import LAST, Intake, call_while

@@ -5,7 +5,7 @@ from typing import final
 
 import trio
 
-from ....runtime._types import Message
+from ....runtime import Message
 from ....runtime.flavours import speaks
 from ....runtime.layers import Waiter
 

@@ -26,8 +26,8 @@ import outcome
 import trio
 from asgiref.compatibility import guarantee_single_callable
 
+from ....runtime import App, Receive, Scope, Send
 from ....runtime._errors import ApplicationExited
-from ....runtime._types import App, Receive, Scope, Send
 from ....runtime.layers import Waiter
 from ...asyncio import TaskCancelled, call_app, current_hosted_loop
 from ...asyncio._lasting import open_unending_loop

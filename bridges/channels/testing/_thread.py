@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
-from ....runtime._types import App, Receive, Scope, Send
+from ....runtime import App, Receive, Scope, Send
 from ....runtime.flavours import flavour_of, speaks
 from ....runtime.restarting import carry_mark
 from ...django.database import database_guard

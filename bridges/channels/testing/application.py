@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import trio
 
-from ....runtime._types import App, Message, Scope
+from ....runtime import App, Message, Scope
 from ....runtime.layers import Waiter
 from ._errors import ApplicationStopped
 from ._queue import MessageQueue

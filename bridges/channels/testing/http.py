@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from ....runtime._types import Message
+from ....runtime import Message
 from .application import ApplicationCommunicator
 
 __all__ = ["HttpCommunicator"]
