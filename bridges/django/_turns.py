@@ -2,7 +2,9 @@
 
 Not only for each statement: a savepoint that one thread has begun ends all that others have
 begun since. So a thread's turn lasts from the beginning of its outermost `atomic` to the
-end. What Django keeps of a connection's savepoints is kept here for each thread.
+end. Rows are fetched in a turn, too: Python's sqlite3 gives cursors with the same SQL one
+statement, and whoever fetches the last row resets it, be it another one's by then. What
+Django keeps of a connection's savepoints is kept here for each thread.
 """
 
 import logging
@@ -48,6 +50,8 @@ def turns_of(connection: Any) -> "Turns":
             turns.give()
 
     connection.set_autocommit = take_turns
+    create_cursor = type(connection).create_cursor
+    connection.create_cursor = lambda name=None: _Cursor(create_cursor(connection, name), turns)
     _protect(connection, turns)
     return turns
 
@@ -204,6 +208,42 @@ class Turns:
     def _pass_on(self) -> None:
         self._owner, self._depth = self._ousted.pop() if self._ousted else (None, 0)
         self._changed.notify_all()
+
+
+@final
+class _Cursor:
+    """A cursor of the connection, with a turn for each time that rows are fetched."""
+
+    def __init__(self, cursor: Any, turns: Turns) -> None:
+        self._cursor = cursor
+        self._turns = turns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def _in_turn(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._turns.take()
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            self._turns.give()
+
+    def fetchone(self) -> Any:
+        return self._in_turn(self._cursor.fetchone)
+
+    def fetchmany(self, *args: int, **kwargs: int) -> Any:
+        return self._in_turn(self._cursor.fetchmany, *args, **kwargs)
+
+    def fetchall(self) -> Any:
+        return self._in_turn(self._cursor.fetchall)
+
+    def __iter__(self) -> Iterator[Any]:
+        rows = iter(self._cursor)
+        while (row := self._in_turn(next, rows, None)) is not None:
+            yield row
+
+    def close(self) -> None:
+        self._in_turn(self._cursor.close)
 
 
 @final
