@@ -139,8 +139,9 @@ class Server:
         if site.running:
             names = sorted(map(str, site.running))
             logger.warning(
-                "%d scopes did not end in time and are cancelled: %s%s",
+                "%d %s cancelled, not having ended in time: %s%s",
                 len(names),
+                "scope is" if len(names) == 1 else "scopes are",
                 ", ".join(names[:NAMED]),
                 ", ..." if len(names) > NAMED else "",
             )

@@ -93,8 +93,10 @@ def settle_logging() -> None:
         for name, logger in logging.root.manager.loggerDict.items():
             if name.partition(".")[0] == "greenroom" and isinstance(logger, logging.Logger):
                 logger.disabled = False
-    for handler in djangos_own_handlers():
-        handler.setFormatter(LineFormatter(OTHERS))
+    others = logging.lastResort
+    if others is not None:
+        for handler in djangos_own_handlers():
+            handler.setFormatter(others.formatter)  # made before, so its zone is the machine's
 
 
 def djangos_own_handlers() -> list[logging.Handler]:

@@ -15,7 +15,7 @@ import select
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import Error, connections
@@ -133,12 +133,21 @@ call_before_threads_end(_close_all)
 
 
 def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
-    if connection.connection is None:
+    raw = connection.connection
+    if raw is None:
         return False
     # The attribute, since `get_autocommit()` would connect.
     return connection.in_atomic_block or (
-        connection.settings_dict["AUTOCOMMIT"] and not connection.autocommit
+        connection.settings_dict["AUTOCOMMIT"] and (not connection.autocommit or _has_begun(raw))
     )
+
+
+def _has_begun(raw: Any) -> bool:
+    """Ask the driver, without a query, for a `BEGIN` that Django has not sent itself."""
+    if hasattr(raw, "in_transaction"):  # sqlite3
+        return bool(raw.in_transaction)
+    # psycopg: 1 to 3 are in a command, in a transaction, and in one that has failed.
+    return getattr(getattr(raw, "info", None), "transaction_status", 0) in (1, 2, 3)
 
 
 def _was_hung_up(connection: BaseDatabaseWrapper) -> bool:

@@ -9,7 +9,7 @@ from ...actors import Crash, ExitReason, Normal
 from .._connected import CLIENT_CLOSED_REQUEST, ConnectedScope
 from .._errors import ClientDisconnected, LocalProtocolError
 from .._types import App, Message, Scope
-from ..scopes import EVENTS
+from ..scopes import EVENTS, logger
 from ._closing import INTERNAL_ERROR, NORMAL, RESTART, refusal_status
 from ._session import WebSocketSession
 from ._states import State
@@ -128,6 +128,8 @@ class WebSocketScope(ConnectedScope):
         state = self.session.state
         if crashed or state in (State.CONNECTING, State.DENYING):
             if state is State.CONNECTING:
+                if isinstance(reason, Normal):
+                    logger.error("the application returned from %s without an answer", self)
                 self._log("reject", refusal_status(INTERNAL_ERROR))
             elif state is State.OPEN:
                 self._log("close", INTERNAL_ERROR)

@@ -8,7 +8,8 @@ the message of the connection if its signature asks for it.
 import inspect
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from asgiref.sync import async_to_sync
 from ....runtime import Message
 from ....runtime.layers import DONE
 from .._handlers import call_plain
+from .._layer_failures import is_mistake
 from ..consumer import AsyncConsumer, SyncConsumer
 from ..db import aclose_old_connections as aclose_old_connections
 from ..exceptions import (
@@ -103,6 +105,17 @@ def require_groups(layer: Any) -> None:
         raise InvalidChannelLayerError("BACKEND is unconfigured or doesn't support groups")
 
 
+@contextmanager
+def unless_unreachable(group: str) -> Iterator[None]:
+    """Go on where a layer can't be told that `group` is left; one that forgets nothing is later."""
+    try:
+        yield
+    except Exception as error:
+        if is_mistake(error):
+            raise
+        logger.debug("the channel layer can't be told that %s is left", group, exc_info=error)
+
+
 def completed(awaitable: Any) -> None:
     """Have a layer do in a leased thread what it returned an awaitable for."""
     if awaitable is not DONE:  # a layer that waits, for a server beside it
@@ -118,7 +131,8 @@ async def leave_groups(consumer: Any) -> None:
     layer = consumer.channel_layer
     if hasattr(layer, "group_discard"):
         for group in consumer.groups or ():
-            await layer.group_discard(group, consumer.channel_name)
+            with unless_unreachable(group):
+                await layer.group_discard(group, consumer.channel_name)
 
 
 class WebsocketConsumer(SyncConsumer):
@@ -187,7 +201,8 @@ class WebsocketConsumer(SyncConsumer):
         """Leave the groups, call `disconnect`, and end."""
         for group in self.groups or ():
             require_groups(self.channel_layer)
-            completed(self.channel_layer.group_discard(group, self.channel_name))
+            with unless_unreachable(group):
+                completed(self.channel_layer.group_discard(group, self.channel_name))
         call_plain(self.disconnect, message["code"])
         raise StopConsumer
 
@@ -301,7 +316,8 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         """Leave the groups, call `disconnect`, and end."""
         for group in self.groups or ():
             require_groups(self.channel_layer)
-            await self.channel_layer.group_discard(group, self.channel_name)
+            with unless_unreachable(group):
+                await self.channel_layer.group_discard(group, self.channel_name)
         await self.disconnect(message["code"])
         raise StopConsumer
 

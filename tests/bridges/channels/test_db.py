@@ -537,17 +537,26 @@ class Calls(AsyncConsumer):
         await database_sync_to_async(transaction.set_autocommit)(False)
         await database_sync_to_async(Log.objects.create)(type="lost")
 
+    async def leave_in_sql(self, message: dict[str, Any]) -> None:
+        await database_sync_to_async(self.begin)()
+        await database_sync_to_async(Log.objects.create)(type="lost")
+
+    def begin(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+
     async def stop(self, message: dict[str, Any]) -> None:
         raise StopConsumer
 
 
+@pytest.mark.parametrize("leave", ["leave", "leave.in.sql"])
 def test_transaction_goes_on_over_the_calls_of_a_handler_and_no_further(
-    database: None, caplog: pytest.LogCaptureFixture
+    leave: str, database: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    exchange(Calls.as_asgi(), TEST, *({"type": kind} for kind in ("call", "leave", "call", "stop")))
+    exchange(Calls.as_asgi(), TEST, *({"type": kind} for kind in ("call", leave, "call", "stop")))
     assert [log.type for log in Log.objects.all()] == ["kept", "kept"]
     (record,) = caplog.records
-    assert "was left open by Calls, test /, handling 'leave'" in record.getMessage()
+    assert f"was left open by Calls, test /, handling {leave!r}" in record.getMessage()
 
 
 async def test_consumer_for_which_there_is_no_thread_to_pin_fails_and_says_why(

@@ -197,6 +197,25 @@ def test_groups_are_joined_before_connect_and_left_before_disconnect(
 
 
 @BOTH
+def test_layer_that_is_out_of_reach_keeps_nobody_from_leaving(
+    base: type, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+
+    async def fail(group: str, channel: str) -> None:
+        raise error
+
+    app = make(base, groups=["g"], disconnect=lambda self, code: left.append(code))
+    monkeypatch.setattr(layer, "group_discard", fail)
+    error: Exception = ConnectionError("gone")
+    exchange(app, SCOPE, CONNECT, GONE)
+    assert left == [4001]
+    error = TypeError("no such group")
+    with pytest.raises(TypeError, match="no such group"):
+        exchange(app, SCOPE, CONNECT, GONE)
+
+
+@BOTH
 def test_groups_need_a_layer(base: type) -> None:
     app = make(base, groups=["g"], channel_layer_alias="none")
     with pytest.raises(InvalidChannelLayerError, match="doesn't support groups"):

@@ -442,14 +442,24 @@ async def test_handler_whose_connection_breaks_fails_and_the_next_one_works(
         assert await say(websocket, "write") == "1"
 
 
+def begin_in_sql() -> None:
+    with connections["pg"].cursor() as cursor:
+        cursor.execute("BEGIN")
+
+
+@pytest.mark.parametrize("begin", [lambda: transaction.atomic("pg").__enter__(), begin_in_sql])
 async def test_transaction_left_open_is_named_and_later_writers_commit(
-    pool: ThreadPool, configure: Configure, server: Server, caplog: pytest.LogCaptureFixture
+    begin: Callable[[], None],
+    pool: ThreadPool,
+    configure: Configure,
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     configure(CONN_MAX_AGE=None)
 
     class Forgets(SyncConsumer):
         def forget(self, message: dict[str, Any]) -> None:
-            transaction.atomic(using="pg").__enter__()
+            begin()
             write("lost")
 
         def write(self, message: dict[str, Any]) -> None:
