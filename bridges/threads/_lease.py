@@ -74,7 +74,7 @@ class Lease(Executor):
         self._pool = default_pool() if pool is None else pool
         self._around = around
         self._pinned = pinned
-        self._reserved = False  # by `pin`
+        self._reserved = False  # a thread of the pool counts as ours
         self._fresh = True  # `around` is due before the next call
         self._used = False
         self._jobs: SimpleQueue[Job | None] | None = None  # None until a thread is asked for
